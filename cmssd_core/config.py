@@ -1,0 +1,37 @@
+"""Settings of the whole program: one object, filled from CMSSD_* environment variables."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What an installation may set; every field is read from CMSSD_<FIELD>, e.g. CMSSD_CACHE_DIR."""
+
+    model_config = SettingsConfigDict(env_prefix="CMSSD_", frozen=True)
+
+    cache_dir: Path = Field(default=Path.home() / ".cache" / "cmssd", description="results by content key")
+    cache_limit_gb: float = Field(default=5.0, gt=0, description="oldest results beyond this are removed")
+    weights: Path | None = Field(default=None, description="weights file; None = the shipped compact weights")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = Field(default=None, ge=1, description="CPU threads for torch; None = torch's own choice")
+    n4: bool = Field(default=True, description="correct the MRI's bias field")
+    stain_backend: Literal["native", "staintools"] = "native"
+    max_patches: int = Field(default=64, ge=1, description="patches taken from one slide")
+    upload_limit_mb: int = Field(default=2048, ge=1, description="largest upload the dashboard takes")
+    unpacked_limit_mb: int = Field(default=4096, ge=1, description="largest archive after unpacking")
+    severity_tiers: tuple[tuple[str, float], ...] = Field(
+        default=(("low", 0.0), ("moderate", 25.0), ("high", 50.0)),
+        description="name and lower bound in percent; unvalidated, shown as such",
+    )
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()

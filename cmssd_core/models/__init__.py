@@ -1,0 +1,1 @@
+"""THE table of models is filled below: name -> class."""
