@@ -1,0 +1,180 @@
+"""Prediction to files: everything is written beside its place first, then moved in; nothing half-written."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from cmssd_core.config import settings
+from cmssd_core.report import html, pictures
+from cmssd_core.types import Affine, Case, FloatArray, InputError, Prediction, Slide, Volume
+
+Tiers = Sequence[tuple[str, float]]
+
+NOTE = "research use only; not a medical device"
+MAPS = ("tumour", "bone", "attention")
+#: Every name this module may write. Names of an earlier run that this one does not write are removed from OUT.
+NAMES = (
+    "prediction.json",
+    "tumour.nii.gz",
+    "bone.nii.gz",
+    "attention.nii.gz",
+    "attention.npz",
+    "overlay_tumour.png",
+    "overlay_slices.png",
+    "overlay_attention.png",
+    "overlay_slide.png",
+    "report.html",
+)
+
+
+def prediction_json(prediction: Prediction, *, tiers: Tiers | None = None) -> dict[str, Any]:
+    """The prediction as plain numbers and words: what prediction.json holds and `--json` prints.
+
+    Areas in mm2 (slices count from 0), volumes in mL, severities in percent; None where a figure is not there.
+    """
+    p = prediction
+    return {
+        "case_id": p.case_id,
+        "model_id": p.model_id,
+        "trained": p.trained,
+        "severity_pct": p.severity_pct,
+        "severity_reason": p.severity_reason,
+        "severity_interval": None if p.severity_interval is None else list(p.severity_interval),
+        "p_malignant": p.p_malignant,
+        "tier": p.tier,
+        "tiers": {
+            "bounds": [{"name": name, "from_pct": low} for name, low in _tiers(tiers)],
+            "unvalidated": True,
+        },
+        "uncertainty": None if p.uncertainty is None else dict(p.uncertainty),
+        "tumour_ml": p.tumour_ml,
+        "bone_ml": p.bone_ml,
+        "extraosseous_ml": p.extraosseous_ml,
+        "slices": [{"index": s.index, "tumour_mm2": s.tumour_mm2, "bone_mm2": s.bone_mm2} for s in p.slices],
+        "gate_mean": p.gate_mean,
+        "gate_at_site": p.gate_at_site,
+        "quality": [{"level": f.level, "what": f.what, "where": f.where} for f in p.quality],
+        "steps": list(p.steps),
+        "timings_s": dict(p.timings_s),
+        "note": NOTE,
+    }
+
+
+def write(prediction: Prediction, case: Case, out: Path, *, tiers: Tiers | None = None) -> list[Path]:
+    """Writes prediction.json, the maps as NIfTI in the source's space, attention.npz, overlays and report.html.
+
+    Gives the files written. Either all of them appear in `out` or none; files of an earlier run are replaced, and
+    those of its names that this run has no content for are removed. InputError where `out` cannot be written.
+    """
+    out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"a file stands where the results should go ({out}); name a folder with --out")
+    fresh = not out.exists()
+    beside: Path | None = None
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=".cmssd-", dir=out.parent))
+        names = _fill(beside, prediction, case, _tiers(tiers))
+        out.mkdir(exist_ok=True)
+        for name in names:
+            if (out / name).is_dir():
+                raise InputError(f"a folder stands where {name} should go in {out}; name another folder with --out")
+        for name in names:
+            os.replace(beside / name, out / name)
+        for name in set(NAMES) - set(names):
+            (out / name).unlink(missing_ok=True)
+    except OSError as fault:
+        if fresh and out.is_dir() and not any(out.iterdir()):
+            out.rmdir()
+        raise InputError(
+            f"the results cannot be written to {out} ({fault.strerror or fault}); "
+            "free some space or name a folder you may write to with --out"
+        ) from fault
+    finally:
+        if beside is not None:
+            shutil.rmtree(beside, ignore_errors=True)
+    return [out / name for name in names]
+
+
+def _tiers(tiers: Tiers | None) -> Tiers:
+    return settings().severity_tiers if tiers is None else tiers
+
+
+def _fill(folder: Path, prediction: Prediction, case: Case, tiers: Tiers) -> list[str]:
+    """Writes every file into `folder`; gives the names in the order they are moved, prediction.json last."""
+    names: list[str] = []
+    for name in MAPS:
+        if name in prediction.maps and prediction.affine is not None:
+            write_nifti(prediction.maps[name], prediction.affine, folder / f"{name}.nii.gz")
+            names.append(f"{name}.nii.gz")
+    raw = _raw(prediction)
+    if raw:
+        np.savez_compressed(folder / "attention.npz", allow_pickle=False, **raw)  # type: ignore[arg-type]
+        names.append("attention.npz")
+    drawn = draw(prediction, case)
+    for name, png in drawn.items():
+        (folder / f"overlay_{name}.png").write_bytes(png)
+        names.append(f"overlay_{name}.png")
+    (folder / "report.html").write_text(html.render(prediction, case, drawn, tiers=tiers), "utf-8")
+    answer = json.dumps(prediction_json(prediction, tiers=tiers), indent=2, allow_nan=False, ensure_ascii=False)
+    (folder / "prediction.json").write_text(answer + "\n", "utf-8")
+    return [*names, "report.html", "prediction.json"]
+
+
+def draw(prediction: Prediction, case: Case) -> dict[str, bytes]:
+    """The pictures of a case by name, PNG bytes: "tumour", "slices", "attention", "slide", as far as they exist."""
+    drawn: dict[str, bytes] = {}
+    volume, slide = case.inputs.get("mri"), case.inputs.get("he")
+    if isinstance(volume, Volume) and "tumour" in prediction.maps:
+        drawn["tumour"] = pictures.tumour_overlay(volume, prediction)
+        if len(prediction.maps["tumour"]) > 1:
+            drawn["slices"] = pictures.slice_strip(volume, prediction)
+        if "attention" in prediction.maps:
+            drawn["attention"] = pictures.attention_overlay(volume, prediction)
+    if isinstance(slide, Slide):
+        drawn["slide"] = pictures.slide_overlay(slide, prediction)
+    return drawn
+
+
+def _raw(prediction: Prediction) -> Mapping[str, Any]:
+    arrays: dict[str, Any] = {}
+    if "attention" in prediction.maps:
+        arrays["gate"] = prediction.maps["attention"]
+    if prediction.affine is not None:
+        arrays["affine_ras"] = prediction.affine
+    for name in ("patch_attention", "patch_xy", "patch_size_px", "gate_mean", "gate_at_site"):
+        value = getattr(prediction, name)
+        if value is not None:
+            arrays[name] = np.asarray(value)
+    return arrays
+
+
+def write_nifti(array: FloatArray, affine: Affine, path: Path) -> None:
+    """Writes float32 (z, y, x) as NIfTI; `affine` maps voxel (x, y, z) to RAS+ mm. OSError where it is not whole."""
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    to_lps = np.diag([-1.0, -1.0, 1.0])
+    image = sitk.GetImageFromArray(np.asarray(array, np.float32))
+    image.SetSpacing([float(v) for v in spacing])
+    image.SetDirection([float(v) for v in (to_lps @ (affine[:3, :3] / spacing)).ravel()])
+    image.SetOrigin([float(v) for v in to_lps @ affine[:3, 3]])
+    try:
+        sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=4)
+    except RuntimeError as fault:
+        raise OSError(f"{path.name} could not be written") from fault
+    # ITK can stay silent on a full disk; the checksum at the end of the gzip stream cannot.
+    try:
+        with gzip.open(path) as stream:
+            while stream.read(1 << 22):
+                pass
+    except EOFError as fault:
+        raise OSError(f"{path.name} could not be written whole") from fault

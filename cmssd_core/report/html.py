@@ -1,0 +1,57 @@
+"""One case as one page: pictures inside, no scripts, nothing fetched, nobody's name."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from cmssd_core.report import display, pictures
+from cmssd_core.types import Case, Prediction, Slide, Volume
+
+_ALT = {
+    "tumour": "MRI slice with the largest tumour area, plain and with the tumour probability laid over it; "
+    "outlines where tumour and bone reach 0.5",
+    "slices": "A few MRI slices through the tumour, each with the tumour probability laid over it",
+    "attention": "MRI slice with the fusion gate laid over it: where the gate weighted the MRI, not evidence",
+    "slide": "The H&E slide with its patches outlined and coloured by their attention",
+}
+
+
+def render(
+    prediction: Prediction,
+    case: Case,
+    drawn: Mapping[str, bytes],
+    *,
+    tiers: Sequence[tuple[str, float]],
+    made: datetime | None = None,
+) -> str:
+    """A self-contained HTML page. drawn: PNG bytes by name, as report.files.draw gives them."""
+    slide = case.inputs.get("he")
+    environment = Environment(
+        loader=PackageLoader("cmssd_core.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(
+        p=prediction,
+        case_id=prediction.case_id[:12],
+        has_mri=isinstance(case.inputs.get("mri"), Volume),
+        has_slide=isinstance(slide, Slide),
+        site_mm=slide.site_mm if isinstance(slide, Slide) else None,
+        bounds=bounds(tiers),
+        images={name: base64.b64encode(png).decode() for name, png in drawn.items()},
+        alt=_ALT,
+        chart=pictures.area_chart(prediction),
+        most=display.most_tumour(prediction) if prediction.slices else None,
+        made=(made or datetime.now()).strftime("%Y-%m-%d %H:%M"),
+    )
+
+
+def bounds(tiers: Sequence[tuple[str, float]]) -> str:
+    """The tiers as one phrase: "low from 0 %, moderate from 25 %, high from 50 %"."""
+    return ", ".join(f"{name} from {low:g} %" for name, low in tiers)
