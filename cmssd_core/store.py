@@ -135,9 +135,7 @@ class Store:
                 if _renamed(passing, folder) or self.get(key) is not None:
                     break
             else:
-                raise StoreError(
-                    f"a damaged entry cannot be replaced; remove {folder} or set CMSSD_CACHE_DIR elsewhere"
-                )
+                raise StoreError(f"a damaged entry cannot be replaced; remove {folder} by hand")
             _sync_folder(self.root)
             self._make_room(0)
         except OSError as error:
