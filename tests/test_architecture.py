@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 import tomllib
+import zipfile
 from functools import cache
 from pathlib import Path
 
@@ -162,6 +163,18 @@ def test_the_lock_holds_what_the_project_asks_for():
     assert pins["torch"] == "2.13.0"
     assert "opencv-python" not in pins
     assert all(character not in pin for pin in pins.values() for character in "+@; ")
+
+
+def test_the_wheel_carries_every_file_of_the_packages(tmp_path):
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=ROOT, check=True, capture_output=True,
+    )  # fmt: skip
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        carried = set(wheel.namelist())
+    wanted = {name(path) for path in tracked() if path.relative_to(ROOT).parts[0] in SOURCE}
+    assert wanted - carried == set()
+    assert {entry.split("/")[0] for entry in carried if ".dist-info/" not in entry} <= set(SOURCE)
 
 
 def test_every_setting_is_told_in_the_readme():
