@@ -19,14 +19,16 @@ help:  ## this list
 install: $(INSTALLED)  ## make .venv and install the locked packages and this checkout into it
 
 # torch first and alone with its own dependencies: a GPU build of it needs packages that a lock for every machine
-# cannot name. Everything else is taken exactly as locked, unresolved (requirements.lock says why).
+# cannot name. Everything else is taken exactly as locked, unresolved (requirements.lock says why). What comes as source
+# (staintools) is built with the setuptools that torch brought, and this checkout with the locked hatchling: neither
+# asks an index.
 $(INSTALLED): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "no python3 found; install Python 3.11 or newer" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "$(PYTHON) is older than Python 3.11; install 3.11 or say make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock "$$(grep '^torch==' requirements.lock)"
-	$(BIN)/python -m pip install --quiet --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -23,7 +23,7 @@ HEADER = """\
 # The exact packages of a CM-SSD installation (run time, extras staintools, dicom and dev, and the build backend)
 # for CPython 3.11 on Linux. Made by `make lock`; don't edit by hand. `make install` does, in an empty environment,
 #     pip install --constraint requirements.lock torch==2.13.0
-#     pip install --no-deps -r requirements.lock
+#     pip install --no-deps --no-build-isolation -r requirements.lock
 #     pip install --no-deps --no-build-isolation -e .
 # Nothing is resolved in the second line: that is how opencv-python-headless stands in for the opencv-python that
 # staintools asks for (slim images have no libGL). The first line lets torch bring what its own build needs, such as

@@ -23,7 +23,7 @@ MEMORY_GB = 4.0
 DICOM_DECODERS = ("pylibjpeg", "pylibjpeg-openjpeg", "pyjpegls")
 SHIPPED_WEIGHTS = Path(__file__).parent / "weights"
 
-_INSTALL = "run `make install`, or pip install --no-deps -r requirements.lock"
+_INSTALL = "run `make install`, or pip install --no-deps --no-build-isolation -r requirements.lock"
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _torch(settings: Settings) -> Check:
 
 
 def _simpleitk() -> Check:
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     image = sitk.Image([4, 5, 6], sitk.sitkFloat32)
     if sitk.GetArrayFromImage(image).shape != (6, 5, 4):
