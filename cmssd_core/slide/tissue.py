@@ -1,0 +1,65 @@
+"""Tissue, pen and bare glass: which pixels of an overview are what, by colour alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from cmssd_core.types import BoolArray, Uint8Array
+
+# Colour spread (max - min of R, G, B). Below the floor lies JPEG noise on glass; above the ceiling Otsu would drop
+# pale stroma on slides with much blood or bone.
+_CHROMA_FLOOR, _CHROMA_CEILING = 14, 28
+
+
+def tissue_mask(rgb: Uint8Array) -> BoolArray:
+    """Where tissue lies in an overview.
+
+    rgb: uint8 (y, x, 3), any resolution; gives bool (y, x), all False on blank glass. A pixel is tissue when its
+    colour spread exceeds Otsu's threshold (N. Otsu, IEEE Trans. SMC 9, 1979), held between a floor and a ceiling, and
+    it is neither pen nor near-black; single pixels are dropped.
+    """
+    low, high = rgb.min(-1), rgb.max(-1)
+    spread = high - low
+    threshold = min(max(otsu(spread), _CHROMA_FLOOR), _CHROMA_CEILING)
+    return _without_specks((spread > threshold) & (high > 40) & ~pen_mask(rgb))
+
+
+def pen_mask(rgb: Uint8Array) -> BoolArray:
+    """Where a marker pen covers an overview: bool (y, x) for uint8 (y, x, 3).
+
+    Green and cyan hues, and saturated blue, do not occur in H&E; red needs a saturation that neither bone nor blood
+    reaches; black is dark without colour.
+    """
+    r, g, b = (rgb[..., c].astype(np.int16) for c in range(3))
+    high = np.maximum(np.maximum(r, g), b)
+    low = np.minimum(np.minimum(r, g), b)
+    spread = high - low
+    green = (g > r + 20) & (g + 10 >= b) & (spread > 40)
+    blue = (b == high) & (g > r + 10) & (spread * 10 > high * 6) & (high > 50)
+    red = (r == high) & (spread * 100 > high * 80) & (r > 90) & (np.abs(g - b) < 60)
+    black = (high < 70) & (spread < 25)
+    return np.asarray(green | blue | red | black)
+
+
+def grey(rgb: Uint8Array) -> npt.NDArray[np.float32]:
+    """Luma of Rec. 601 in [0, 255]: float32 (..., y, x) for uint8 (..., y, x, 3)."""
+    return np.asarray(rgb, dtype=np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+
+
+def otsu(values: Uint8Array) -> int:
+    """Otsu's threshold of uint8 values: the split of the histogram with the largest between-class variance."""
+    counts = np.bincount(values.ravel(), minlength=256).astype(np.float64)
+    below = np.cumsum(counts)
+    above = below[-1] - below
+    total = np.cumsum(counts * np.arange(256))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        variance = below * above * (total / below - (total[-1] - total) / above) ** 2
+    return int(np.argmax(np.nan_to_num(variance)))
+
+
+def _without_specks(mask: BoolArray) -> BoolArray:
+    """The mask's 3x3 majority vote."""
+    padded = np.pad(mask, 1, mode="edge").astype(np.uint8)
+    rows = padded[:-2] + padded[1:-1] + padded[2:]
+    return np.asarray(rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] >= 5)
