@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from cmssd_core.mri.orient import Orientation, radiological
 from cmssd_core.types import Affine, FloatArray, Prediction, Uint8Array, Volume
 
 #: Maps are drawn from this probability up, at this opacity; the masks behind every figure start at MASK.
@@ -27,35 +27,30 @@ class Layout:
     """One grid as a radiologist looks at it: patient's right on the screen's left.
 
     letters: what lies at the picture's (left, right, top, bottom). row_mm, col_mm: height and width of one pixel.
-    planes: `apply` turns an array (z, y, x) into (slice, row, column); slices keep the source's order and number.
+    count: how many slices there are; they keep the source's order and number, from 0.
     """
 
-    plane: str
+    orientation: Orientation
     letters: tuple[str, str, str, str]
     row_mm: float
     col_mm: float
-    apply: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
+    count: int
+
+    def slice_of(self, array: FloatArray, index: int) -> FloatArray:
+        """One slice (row, column) of an array (z, y, x)."""
+        # A slice is cut out before it is turned: turning the whole volume for each picture costs a copy of it.
+        turned: FloatArray = self.orientation.apply(array.take([index], axis=self.orientation.axes[0]))[0]
+        return turned
 
 
-def lay_out(affine: Affine, shape_zyx: tuple[int, int, int]) -> Layout:
+def lay_out(affine: Affine, shape_zyx: tuple[int, ...]) -> Layout:
     """The radiological layout of a grid; `affine` maps voxel (x, y, z) to RAS+ mm."""
-    from cmssd_core.mri.orient import radiological
-
-    orientation = radiological(affine, shape_zyx)
-    z, y, _ = shape_zyx
-    order = orientation.apply(np.broadcast_to(np.arange(z)[:, None, None], shape_zyx))[:, 0, 0]
-    ahead = np.argsort(order)  # the layout may run backwards through the slices; figures count the source's way
-    rows = orientation.apply(np.broadcast_to(np.arange(y)[None, :, None], shape_zyx))[0]
-    upright = y == 1 or bool((rows[:, :1] == rows).all())
-    x_mm, y_mm, _ = (float(v) for v in np.linalg.norm(affine[:3, :3], axis=0))
-    left, right, top, bottom = orientation.letters
-    return Layout(
-        plane=str(orientation.plane),
-        letters=(str(left), str(right), str(top), str(bottom)),
-        row_mm=y_mm if upright else x_mm,
-        col_mm=x_mm if upright else y_mm,
-        apply=lambda array: orientation.apply(array)[ahead],
-    )
+    z, y, x = shape_zyx
+    orientation = radiological(affine, (z, y, x))
+    spacing = [float(v) for v in np.linalg.norm(affine[:3, :3], axis=0)]
+    _, rows, columns = orientation.axes
+    count = orientation.shape((z, y, x))[0]
+    return Layout(orientation, orientation.edges, spacing[2 - rows], spacing[2 - columns], count)
 
 
 def lut(name: str) -> Uint8Array:
@@ -90,23 +85,18 @@ def most_tumour(prediction: Prediction) -> int:
     areas = prediction.slices
     if any(s.tumour_mm2 > 0 for s in areas):
         return max(areas, key=lambda s: s.tumour_mm2).index
-    bony = [s.index for s in areas if s.bone_mm2 > 0]
-    if bony:
-        return bony[len(bony) // 2]
-    tumour = prediction.maps.get("tumour")
-    return 0 if tumour is None else len(tumour) // 2
+    bony = [s.index for s in areas if s.bone_mm2 > 0] or [s.index for s in areas]
+    return bony[len(bony) // 2] if bony else 0
 
 
 def chosen_slices(prediction: Prediction, *, count: int = 5) -> list[int]:
     """Slices for a strip: spread evenly over the tumour's extent (or the bone's), the largest one always among them."""
-    tumour = prediction.maps.get("tumour")
-    if tumour is None:
+    areas = prediction.slices
+    seen = [s.index for s in areas if s.tumour_mm2 > 0] or [s.index for s in areas if s.bone_mm2 > 0]
+    seen = seen or [s.index for s in areas]
+    if not seen:
         return []
     best = most_tumour(prediction)
-    seen = [s.index for s in prediction.slices if s.tumour_mm2 > 0] or [
-        s.index for s in prediction.slices if s.bone_mm2 > 0
-    ]
-    seen = seen or list(range(len(tumour)))
     spread = {seen[round(i)] for i in np.linspace(0, len(seen) - 1, min(count, len(seen)))}
     if best not in spread:
         spread.remove(min(spread, key=lambda i: abs(i - best)))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813
 
 from cmssd_core.config import settings
 from cmssd_core.report import html, pictures
@@ -119,7 +119,7 @@ def _fill(folder: Path, prediction: Prediction, case: Case, tiers: Tiers) -> lis
             names.append(f"{name}.nii.gz")
     raw = _raw(prediction)
     if raw:
-        np.savez_compressed(folder / "attention.npz", allow_pickle=False, **raw)  # type: ignore[arg-type]
+        np.savez_compressed(folder / "attention.npz", allow_pickle=False, **raw)
         names.append("attention.npz")
     drawn = draw(prediction, case)
     for name, png in drawn.items():
@@ -137,7 +137,7 @@ def draw(prediction: Prediction, case: Case) -> dict[str, bytes]:
     volume, slide = case.inputs.get("mri"), case.inputs.get("he")
     if isinstance(volume, Volume) and "tumour" in prediction.maps:
         drawn["tumour"] = pictures.tumour_overlay(volume, prediction)
-        if len(prediction.maps["tumour"]) > 1:
+        if len(prediction.slices) > 1:
             drawn["slices"] = pictures.slice_strip(volume, prediction)
         if "attention" in prediction.maps:
             drawn["attention"] = pictures.attention_overlay(volume, prediction)

@@ -24,6 +24,7 @@ from cmssd_core.report.display import (
     round_length,
     window,
 )
+from cmssd_core.slide.read import thumbnail
 from cmssd_core.types import FloatArray, Prediction, Slide, Uint8Array, Volume
 
 # Pillow's own font knows ASCII only, so pictures say "mm2", "um" and "-".
@@ -119,15 +120,19 @@ def _lines(draw: ImageDraw.ImageDraw, x: int, y: int) -> None:
         draw.text((x + 26, y + row * 24), text, _INK, _font(15), anchor="lm")
 
 
+def _place(volume: Volume, contrast: int, layout: Layout, index: int) -> str:
+    return f"{volume.contrasts[contrast].upper()}, {layout.orientation.plane}, slice {index + 1} of {layout.count}"
+
+
 def _overlaid(
     volume: Volume, prediction: Prediction, layout: Layout, index: int, contrast: int, size: tuple[int, int], line: int
 ) -> tuple[Uint8Array, Uint8Array]:
     """One slice without and with the tumour map, both uint8 (row, column, 3)."""
-    grey = _grey(layout.apply(volume.voxels[contrast])[index], window(volume.voxels[contrast]), size)
-    tumour = _enlarged(layout.apply(prediction.maps["tumour"])[index], size)
+    grey = _grey(layout.slice_of(volume.voxels[contrast], index), window(volume.voxels[contrast]), size)
+    tumour = _enlarged(layout.slice_of(prediction.maps["tumour"], index), size)
     over = _blend(grey, tumour, "magma", tumour >= SHOWN_FROM, OPACITY)
     if "bone" in prediction.maps:
-        _outlined(over, _enlarged(layout.apply(prediction.maps["bone"])[index], size) >= MASK, _BONE, line)
+        _outlined(over, _enlarged(layout.slice_of(prediction.maps["bone"], index), size) >= MASK, _BONE, line)
     _outlined(over, tumour >= MASK, _TUMOUR, line)
     return grey, over
 
@@ -138,8 +143,8 @@ def tumour_overlay(
     """One slice, plain and with the tumour map; by default the slice with most tumour. PNG bytes."""
     chosen = most_tumour(prediction) if index is None else index
     c = contrast_index(volume, contrast)
-    layout = lay_out(volume.affine, prediction.maps["tumour"].shape)  # type: ignore[arg-type]
-    plane = layout.apply(volume.voxels[c])[chosen]
+    layout = lay_out(volume.affine, prediction.maps["tumour"].shape)
+    plane = layout.slice_of(volume.voxels[c], chosen)
     size, scale = _size(layout, plane, 560, 620)
     plain, over = _overlaid(volume, prediction, layout, chosen, c, size, 2)
     return _panels(
@@ -147,7 +152,7 @@ def tumour_overlay(
         layout,
         size,
         scale,
-        heading=f"{volume.contrasts[c].upper()}, {layout.plane}, slice {chosen + 1} of {len(prediction.maps['tumour'])}",
+        heading=_place(volume, c, layout, chosen),
         legend=("magma", "tumour\nprobability"),
         outlines=True,
     )
@@ -160,11 +165,11 @@ def attention_overlay(
     chosen = most_tumour(prediction) if index is None else index
     c = contrast_index(volume, contrast)
     gate = prediction.maps["attention"]
-    layout = lay_out(volume.affine, gate.shape)  # type: ignore[arg-type]
-    plane = layout.apply(volume.voxels[c])[chosen]
+    layout = lay_out(volume.affine, gate.shape)
+    plane = layout.slice_of(volume.voxels[c], chosen)
     size, scale = _size(layout, plane, 560, 620)
     grey = _grey(plane, window(volume.voxels[c]), size)
-    enlarged = _enlarged(layout.apply(gate)[chosen], size)
+    enlarged = _enlarged(layout.slice_of(gate, chosen), size)
     over = _blend(grey, enlarged, "viridis", np.ones(enlarged.shape, bool), OPACITY)
     return _panels(
         [over],
@@ -174,7 +179,7 @@ def attention_overlay(
         heading=ATTENTION_TITLE,
         legend=("viridis", "gate\n1 = MRI\n0 = slide"),
         outlines=False,
-        below=f"{volume.contrasts[c].upper()}, {layout.plane}, slice {chosen + 1} of {len(gate)}",
+        below=_place(volume, c, layout, chosen),
     )
 
 
@@ -214,8 +219,8 @@ def slice_strip(volume: Volume, prediction: Prediction, *, contrast: str | None 
     """A few slices side by side, spread over the tumour (or the bone), each with its number. PNG bytes."""
     indices = chosen_slices(prediction, count=count)
     c = contrast_index(volume, contrast)
-    layout = lay_out(volume.affine, prediction.maps["tumour"].shape)  # type: ignore[arg-type]
-    size, scale = _size(layout, layout.apply(volume.voxels[c])[0], 250, 320)
+    layout = lay_out(volume.affine, prediction.maps["tumour"].shape)
+    size, scale = _size(layout, layout.slice_of(volume.voxels[c], 0), 250, 320)
     w, h = size
     picture = Image.new("RGB", (8 + len(indices) * (w + 8), h + 16), _PAPER)
     draw = ImageDraw.Draw(picture)
@@ -233,8 +238,6 @@ def slice_strip(volume: Volume, prediction: Prediction, *, contrast: str | None 
 
 def slide_overlay(slide: Slide, prediction: Prediction, *, max_px: int = 900) -> bytes:
     """The slide with its patches coloured by their attention: tiles, not a blurred heat map. PNG bytes."""
-    from cmssd_core.slide.read import thumbnail
-
     rgb, per_px = thumbnail(slide, max_px=max_px)
     grow = max(1.0, min(max_px, 600) / max(rgb.shape[:2]))  # a small tile is enlarged so that text stays legible
     size = (round(rgb.shape[1] * grow), round(rgb.shape[0] * grow))

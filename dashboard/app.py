@@ -1,0 +1,33 @@
+"""The ASGI app: the Streamlit screen and a health route on one port (`streamlit run dashboard/app.py`)."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+# `streamlit run` puts this folder on sys.path, not the one above, where the packages of a bare checkout lie.
+_ROOT = str(Path(__file__).resolve().parents[1])
+if _ROOT not in sys.path:
+    sys.path.append(_ROOT)
+
+import streamlit as st  # noqa: E402
+from starlette.requests import Request  # noqa: E402
+from starlette.responses import JSONResponse  # noqa: E402
+from starlette.routing import Route  # noqa: E402
+
+from dashboard.widgets import tell_fault  # noqa: E402
+
+
+async def health(_request: Request) -> JSONResponse:
+    """Says that the server answers, and its version; knows no case."""
+    try:
+        number = version("cmssd")
+    except PackageNotFoundError:
+        number = "not installed"
+    return JSONResponse({"status": "ok", "version": number}, headers={"Cache-Control": "no-store"})
+
+
+app = st.App(
+    Path(__file__).with_name("main.py").resolve(), routes=[Route("/health", health)], on_script_error=tell_fault
+)

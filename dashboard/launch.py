@@ -1,0 +1,75 @@
+"""Starts the dashboard on this machine only: `python -m dashboard.launch`, or `cmssd app`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+from pathlib import Path
+
+HOST, FIRST_PORT = "127.0.0.1", 8501
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def serve(*, cohort: Path | None = None, port: int | None = None, headless: bool = False) -> int:
+    """Serves until interrupted; gives the exit status: 0 done, 2 the user's mistake (one sentence on stderr).
+
+    cohort: a cohort.csv or the folder it lies in; None = the demo cohort. port: None takes the first free one from
+    8501 on. headless: opens no browser window.
+    """
+    if cohort is not None and not (cohort / "cohort.csv" if cohort.is_dir() else cohort).is_file():
+        print(f"no cohort.csv at {cohort}; name a cohort.csv or the folder it lies in", file=sys.stderr)
+        return 2
+    if port is not None and not _free(port):
+        print(f"port {port} is taken or not allowed; name another with --port, or leave it out", file=sys.stderr)
+        return 2
+    chosen = port or next((n for n in range(FIRST_PORT, FIRST_PORT + 100) if _free(n)), None)
+    if chosen is None:
+        print(f"no free port between {FIRST_PORT} and {FIRST_PORT + 99}; name one with --port", file=sys.stderr)
+        return 2
+    if cohort is not None:
+        os.environ["CMSSD_COHORT"] = str(cohort.resolve())
+
+    from cmssd_core.config import settings
+    from dashboard.app import app
+
+    print(f"CM-SSD, research use only: http://{HOST}:{chosen} (Ctrl-C stops it)", flush=True)
+    # Streamlit looks for .streamlit/config.toml beside the script that was started, which may be `cmssd` itself.
+    sys.argv = [str(Path(__file__).with_name("app.py").resolve())]
+    try:
+        app.run(
+            config={
+                "server.address": HOST,
+                "server.port": chosen,
+                "server.headless": headless,
+                "server.maxUploadSize": settings().upload_limit_mb,
+                "browser.gatherUsageStats": False,
+            }
+        )
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def main() -> int:
+    """The command line of `python -m dashboard.launch`."""
+    parser = argparse.ArgumentParser(prog="python -m dashboard.launch", description="CM-SSD, research use only")
+    parser.add_argument("--cohort", type=Path, help="cohort.csv or its folder; its first case is the demo case")
+    parser.add_argument("--port", type=int, help=f"default: the first free one from {FIRST_PORT} on")
+    parser.add_argument("--headless", action="store_true", help="open no browser window")
+    given = parser.parse_args()
+    return serve(cohort=given.cohort, port=given.port, headless=given.headless)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,23 @@
+"""The frame: navigation, the model in use, and "research use only" on every screen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from dashboard import widgets
+
+PAGES = Path(__file__).resolve().parents[1] / "pages"
+
+st.set_page_config(page_title="CM-SSD", page_icon=widgets.icon(), layout="wide")
+page = st.navigation(
+    [
+        st.Page(PAGES / "overview.py", title="Overview", icon=":material/home:", default=True),
+        st.Page(PAGES / "analyse.py", title="Analyse", icon=":material/radiology:"),
+    ]
+)
+widgets.banner()
+with st.sidebar:
+    widgets.model_in_use()
+page.run()

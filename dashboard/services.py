@@ -1,0 +1,259 @@
+"""Core calls for the screen, cached: the only file with st.cache_* and with the per-model lock.
+
+Keys are ids and frozen settings, never arrays: large arrays are hashed by a sample only.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+import threading
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from uuid import uuid4
+
+import streamlit as st
+
+from cmssd_core.config import Settings, settings
+from cmssd_core.mri.contrast import named
+from cmssd_core.types import Case, InputError, Prediction, Slide, Uint8Array
+from dashboard import state
+
+if TYPE_CHECKING:
+    from cmssd_core.inference import Predictor
+    from cmssd_core.store import Store
+
+Progress = Callable[[float, str], None]
+#: Sentences of the core name the command line's flags; on screen the fields are called this.
+FIELDS = {
+    "--mri": "“MRI”",
+    "--contrast": "“Contrast”",
+    "--he": "“H&E slide or tile”",
+    "--mpp": "“Microns per pixel of the slide”",
+    "--site": "“The biopsy site is known”",
+}
+#: What an image of one file may end in; anything else uploaded with others is taken for a DICOM series.
+VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
+
+
+class Upload(Protocol):
+    """The part of Streamlit's UploadedFile that is used."""
+
+    name: str
+    size: int
+
+    def getbuffer(self) -> memoryview:
+        """The bytes."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be admitted: a cohort's first case, or files as cases.admit takes them.
+
+    names: our name of an uploaded file -> the user's, for sentences on the user's own screen and nowhere else.
+    """
+
+    cohort: Path | None = None
+    mri: Path | None = None
+    contrasts: Mapping[str, Path] = field(default_factory=dict)
+    he: Path | None = None
+    mpp: float | None = None
+    site_mm: tuple[float, float, float] | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+
+
+@st.cache_resource(show_spinner="Loading the model")
+def _predictor(key: str, _chosen: Settings) -> Predictor:
+    from cmssd_core import inference
+
+    return inference.load(_chosen.weights, settings=_chosen)
+
+
+@st.cache_resource(show_spinner=False)
+def _lock(model_id: str) -> threading.Lock:
+    return threading.Lock()
+
+
+@st.cache_resource(show_spinner=False)
+def _store(root: Path, limit_bytes: int) -> Store:
+    from cmssd_core.store import Store
+
+    return Store(root, limit_bytes=limit_bytes)
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@st.cache_resource(scope="session", on_release=_remove, show_spinner=False)
+def _session_folder() -> Path:
+    import atexit
+
+    folder = Path(tempfile.mkdtemp(prefix="cmssd-session-"))  # mkdtemp makes it 0700
+    atexit.register(_remove, folder)
+    return folder
+
+
+@st.cache_resource(scope="session", max_entries=2, show_spinner=False)
+def _thumbnail(case_id: str, max_px: int) -> tuple[Uint8Array, float]:
+    from cmssd_core.slide.read import thumbnail
+
+    result = state.result()
+    slide = result.case.inputs["he"] if result is not None and result.case.id == case_id else None
+    assert isinstance(slide, Slide)
+    return thumbnail(slide, max_px=max_px)
+
+
+def model() -> Predictor:
+    """The model in use, shared by all sessions. InputError where its weights cannot be read."""
+    chosen = settings()
+    return _predictor(chosen.model_dump_json(), chosen)
+
+
+def thumbnail(case_id: str) -> tuple[Uint8Array, float]:
+    """The session's slide, uint8 (y, x, 3), and level-0 px per picture px."""
+    return _thumbnail(case_id, 1400)
+
+
+def examine() -> tuple[Any, ...]:
+    """The checks of cmssd_core.doctor on this installation."""
+    from cmssd_core import doctor
+
+    return tuple(doctor.examine(settings()))
+
+
+def keep(slot: str, uploads: Iterable[Upload]) -> state.Kept:
+    """Writes uploads into the session's own folder, under numbers instead of their names."""
+    try:
+        folder = _session_folder() / uuid4().hex
+        folder.mkdir()
+        paths, size, names = [], 0, {folder.name: "these files"}
+        for number, upload in enumerate(uploads):
+            # The readers tell a contrast from the name, so that word of it is kept.
+            told = named([upload.name.split(".")[0]])
+            path = folder / f"{slot}{number:05d}{f'_{told}' if told else ''}{_suffix(upload.name)}"
+            path.write_bytes(upload.getbuffer())
+            paths.append(path)
+            names[path.name] = upload.name
+            size += upload.size
+    except OSError as fault:
+        raise InputError(
+            f"the upload could not be kept ({fault.strerror}); free some space in the temporary folder and try again"
+        ) from fault
+    return state.Kept(tuple(paths), folder, size, names)
+
+
+def _suffix(name: str) -> str:
+    known = (*VOLUME_SUFFIXES, ".zip", ".dcm", ".png", ".jpg", ".jpeg", ".ome.tif", ".tif", ".tiff", ".svs", ".ndpi",
+             ".scn", ".bif", ".vms", ".mrxs", ".svslide")  # fmt: skip
+    return max((s for s in known if name.lower().endswith(s)), key=len, default="")
+
+
+def contrasts_told(kept: state.Kept | None) -> tuple[str | None, ...]:
+    """The contrast each uploaded volume's name says, None where it says none; () unless every file is a volume."""
+    if kept is None or not all(path.name.endswith(VOLUME_SUFFIXES) for path in kept.paths):
+        return ()
+    return tuple(named([path.name.split(".")[0]]) for path in kept.paths)
+
+
+def demo() -> Request | None:
+    """The first case of CMSSD_COHORT, or of data_samples/cohort.csv; None where there is no cohort."""
+    given = os.environ.get("CMSSD_COHORT")
+    table = Path(given) if given else Path(__file__).resolve().parents[1] / "data_samples"
+    table = table / "cohort.csv" if table.is_dir() else table
+    return Request(cohort=table) if table.is_file() else None
+
+
+def asked(
+    volume: state.Kept | None,
+    contrasts: Mapping[str, int] | None,
+    slide: state.Kept | None,
+    mpp: float | None,
+    site_mm: tuple[float, float, float] | None,
+) -> Request | None:
+    """The request that uploads and choices make up; None while something is still to be chosen."""
+    if (volume is None and slide is None) or contrasts is None:
+        return None
+    mri = None if volume is None or contrasts else volume.paths[0] if len(volume.paths) == 1 else volume.folder
+    named = {name: volume.paths[number] for name, number in contrasts.items()} if volume is not None else {}
+    return Request(
+        mri=mri,
+        contrasts=named,
+        he=None if slide is None else slide.paths[0],
+        mpp=mpp,
+        site_mm=site_mm,
+        names={ours: theirs for kept in (volume, slide) if kept is not None for ours, theirs in kept.names.items()},
+    )
+
+
+def analyse(request: Request, progress: Progress) -> state.Result:
+    """Admits the files, predicts and writes the report; InputError where the files cannot be used."""
+    from cmssd_core import inference
+
+    progress(0.0, "reading the files")
+    try:
+        case = _admit(request)
+    except InputError as mistake:
+        raise InputError(_on_screen(str(mistake), request)) from mistake
+    predictor, chosen = model(), settings()
+    store = _store(chosen.cache_dir, int(chosen.cache_limit_gb * 1e9))
+    lock = _lock(predictor.model_id)
+    while not lock.acquire(timeout=0.5):
+        progress(0.0, "waiting: the model is at work for another session")
+    try:
+        prediction = inference.predict(
+            case,
+            predictor,
+            settings=chosen,
+            store=store,
+            progress=lambda share, what: progress(0.9 * min(max(share, 0.0), 1.0), what),
+        )
+    finally:
+        lock.release()
+    progress(0.9, "writing the report")
+    return _with_files(case, prediction)
+
+
+def _admit(request: Request) -> Case:
+    from cmssd_core import cases, cohort
+
+    if request.cohort is not None:
+        return cohort.admit_row(cohort.read(request.cohort).iloc[0], request.cohort.parent, masks=False)
+    return cases.admit(
+        mri=request.mri,
+        contrasts=request.contrasts or None,
+        he=request.he,
+        mpp=request.mpp,
+        site_mm=request.site_mm,
+        unpacked_limit_mb=settings().unpacked_limit_mb,
+    )
+
+
+def _on_screen(sentence: str, request: Request) -> str:
+    for ours, theirs in request.names.items():
+        sentence = sentence.replace(ours, theirs)
+    for flag, name in FIELDS.items():
+        sentence = re.sub(rf"{flag}( \w+=PATH)?", name, sentence)
+    return sentence
+
+
+def _with_files(case: Case, prediction: Prediction) -> state.Result:
+    from cmssd_core.report import files
+
+    folder = Path(tempfile.mkdtemp(dir=_session_folder()))
+    try:
+        written = files.write(prediction, case, folder / "result")
+        packed = BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in written:
+                archive.write(path, path.name)
+        page = (folder / "result" / "report.html").read_bytes()
+    finally:
+        _remove(folder)
+    return state.Result(case, prediction, page, packed.getvalue())

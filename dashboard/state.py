@@ -1,0 +1,61 @@
+"""What one session remembers: typed getters and setters, so that no page spells a key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+
+from cmssd_core.types import Case, Prediction
+
+_RESULT, _KEPT = "cmssd_result", "cmssd_kept_"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Files a session uploaded, under names of ours: each of `paths` in order, or a folder of them all.
+
+    names: our name -> the user's, which may be a person's: for this session's own screen only.
+    """
+
+    paths: tuple[Path, ...]
+    folder: Path
+    size_bytes: int
+    names: Mapping[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """An admitted case and what the model says of it; html and archive are the downloads, made once."""
+
+    case: Case
+    prediction: Prediction
+    html: bytes
+    archive: bytes
+
+
+def result() -> Result | None:
+    """The session's last result."""
+    return st.session_state.get(_RESULT)
+
+
+def set_result(value: Result | None) -> None:
+    """Remembers a result across reruns and pages."""
+    st.session_state[_RESULT] = value
+
+
+def kept(slot: str) -> Kept | None:
+    """The files uploaded into a slot ("mri", "he"), also after a visit to another page."""
+    return st.session_state.get(_KEPT + slot)
+
+
+def keep(slot: str, value: Kept) -> None:
+    """Remembers the files of a slot."""
+    st.session_state[_KEPT + slot] = value
+
+
+def forget(slot: str) -> None:
+    """Forgets the files of a slot: their upload changed."""
+    st.session_state.pop(_KEPT + slot, None)

@@ -1,0 +1,273 @@
+"""Small pieces of screen that pages share: banner, findings, numbers with their doubt, the viewer."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+from uuid import uuid4
+
+import streamlit as st
+from PIL import Image, ImageDraw
+
+from cmssd_core.config import settings
+from cmssd_core.report.display import most_tumour
+from cmssd_core.report.html import bounds
+from cmssd_core.types import CONTRASTS, Finding, InputError, Prediction, Slide, Volume
+from dashboard import services, state
+from dashboard.views import areas, frame, mri, slide
+
+
+class Check(Protocol):
+    """The part of cmssd_core.doctor.Check that is shown."""
+
+    name: str
+    ok: bool
+    found: str
+    advice: str | None
+
+
+_LOG = logging.getLogger("cmssd.dashboard")
+AS_NAMED = "as the file says"
+_BADGES = {
+    "info": (":blue-badge[:material/info: info]"),
+    "warning": (":orange-badge[:material/warning: warning]"),
+    "severe": (":red-badge[:material/error: severe]"),
+}
+
+
+def icon() -> Image.Image:
+    """The browser tab's picture, drawn here: Streamlit would fetch a named icon from the internet."""
+    picture = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
+    draw = ImageDraw.Draw(picture)
+    draw.rounded_rectangle((2, 2, 61, 61), 14, "#0f5c8c")
+    draw.ellipse((12, 12, 51, 51), outline="#ffffff", width=6)
+    draw.ellipse((32, 20, 50, 38), fill="#f1605d")
+    return picture
+
+
+def banner() -> None:
+    """Stands on top of every screen."""
+    st.warning(
+        "**Research use only – not a medical device.** Not for diagnosis or treatment.", icon=":material/science:"
+    )
+
+
+@contextmanager
+def guarded(doing: str) -> Iterator[None]:
+    """Turns a user's mistake into its sentence and our own fault into a sentence with an id; the page lives on."""
+    try:
+        yield
+    except InputError as mistake:
+        st.error(_plain(str(mistake)), icon=":material/error:")
+    except Exception as fault:
+        tell_fault(fault, doing)
+
+
+def tell_fault(fault: Exception, doing: str = "drawing the page") -> bool:
+    """Our own fault as a sentence with an id on screen and a line in the log; True: nothing else need be shown."""
+    number = uuid4().hex[:8]
+    # The message itself may quote a file or a header, so only its kind and the places in the code are logged.
+    places = " < ".join(f"{f.filename}:{f.lineno}" for f in reversed(traceback.extract_tb(fault.__traceback__)))
+    _LOG.error("error %s while %s: %s at %s", number, doing, type(fault).__name__, places)
+    st.error(
+        f"Something went wrong in the program while {doing} (error {number}, {type(fault).__name__}). Your files "
+        "are still here; try again, and report this id if it comes back.",
+        icon=":material/bug_report:",
+    )
+    return True
+
+
+def _plain(text: str) -> str:
+    return "".join("\\" + c if c in r"\`*_{}[]<>#$~:" else c for c in text)
+
+
+def model_in_use() -> None:
+    """The sidebar's card: which model answers, and what it was trained on."""
+    st.caption("Model in use")
+    with guarded("loading the model"):
+        predictor = services.model()
+        st.markdown(f"**{_plain(predictor.model_id)}**")
+        st.markdown(f"Trained on: {_plain(str(predictor.trained))}")
+
+
+def doubted(label: str, value: str, doubt: str) -> None:
+    """A number and, right below it, why not to trust it blindly."""
+    with st.container(border=True, height="stretch"):
+        st.metric(label, value)
+        st.markdown(f":small[{doubt}]")
+
+
+def findings(found: Sequence[Finding]) -> None:
+    """Quality remarks, the severe ones first."""
+    if not found:
+        st.markdown("Nothing was found that speaks against these inputs.")
+    for finding in sorted(found, key=lambda f: ("severe", "warning", "info").index(f.level)):
+        st.markdown(f"{_BADGES[finding.level]} {_plain(finding.what)} :gray[({_plain(finding.where)})]")
+
+
+def uploader(slot: str, label: str, help_text: str, *, several: bool) -> state.Kept | None:
+    """A file uploader whose files outlive a visit to another page; gives what is kept."""
+    files = st.file_uploader(
+        label,
+        accept_multiple_files=several,
+        key=f"upload_{slot}",
+        help=help_text,
+        on_change=state.forget,
+        args=(slot,),
+        max_upload_size=settings().upload_limit_mb,
+    )
+    fresh = files if isinstance(files, list) else [files] if files is not None else []
+    if fresh and state.kept(slot) is None:
+        with guarded("keeping the upload"):
+            state.keep(slot, services.keep(slot, fresh))
+    kept = state.kept(slot)
+    if kept is not None and not fresh:
+        st.markdown(f"Kept from before: {len(kept.paths)} file(s), {kept.size_bytes / 1e6:.1f} MB")
+        st.button("Remove", key=f"remove_{slot}", on_click=state.forget, args=(slot,))
+    return kept
+
+
+def contrast_choice(kept: state.Kept | None) -> dict[str, int] | None:
+    """Which contrast each volume is, contrast -> number of the file; {} = the files say it, None = not chosen yet."""
+    told = services.contrasts_told(kept)
+    several = len(told) > 1
+    chosen: dict[str, int] = {}
+    for number, guess in enumerate(told):
+        options = list(CONTRASTS) if several else [AS_NAMED, *CONTRASTS]
+        picked = st.selectbox(
+            f"Contrast of file {number + 1}" if several else "Contrast",
+            options,
+            index=(None if guess is None else options.index(guess)) if several else 0,
+            key=f"contrast_{number}_of_{len(told)}",
+            format_func=lambda name: name if name == AS_NAMED else name.upper(),
+            help="Which sequence this is; needed where neither name nor header says it.",
+        )
+        if picked in CONTRASTS:
+            chosen[picked] = number
+    if several and len(chosen) < len(told):
+        st.info("Choose a different contrast for each file.", icon=":material/info:")
+        return None
+    return chosen
+
+
+def site_choice() -> tuple[float, float, float] | None:
+    """Where the biopsy was taken, if known: RAS+ mm in the MRI's frame."""
+    if not st.checkbox("The biopsy site is known", key="site_known"):
+        return None
+    st.markdown(":small[RAS+ mm in the MRI's frame: x grows to the patient's right, y to the front, z to the head.]")
+    columns = st.columns(3)
+    x, y, z = (c.number_input(f"{n}, mm", value=0.0, key=f"site_{n}") for c, n in zip(columns, "xyz", strict=True))
+    return float(x), float(y), float(z)
+
+
+def checks(found: Sequence[Check]) -> None:
+    """The doctor's findings: what is right, what is not and how to mend it."""
+    for check in found:
+        mark = ":green-badge[:material/check: ok]" if check.ok else ":orange-badge[:material/build: mend]"
+        advice = f" – {_plain(str(check.advice))}" if check.advice and not check.ok else ""
+        st.markdown(f"{mark} **{_plain(str(check.name))}**: {_plain(str(check.found))}{advice}")
+
+
+def figures(prediction: Prediction) -> None:
+    """Severity, probability, volumes and the gate, each with its doubt."""
+    p = prediction
+    columns = st.columns(4)
+    with columns[0]:
+        if p.severity_pct is None:
+            doubted("Severity", "undefined", p.severity_reason or "no reason was recorded")
+        else:
+            low_high = p.severity_interval
+            interval = "interval not calibrated" if low_high is None else f"{low_high[0]:.1f} to {low_high[1]:.1f} %"
+            tier = f"**{p.tier}** tier, unvalidated ({bounds(settings().severity_tiers)})" if p.tier else "no tier"
+            doubted("Severity", f"{p.severity_pct:.1f} %", f"{tier}; {interval}")
+    with columns[1]:
+        doubted("Probability of malignancy", f"{p.p_malignant:.3f}", f"as learned from: {_plain(p.trained)}")
+    with columns[2]:
+        outside = "" if p.extraosseous_ml is None else f"{p.extraosseous_ml:.1f} mL of it outside the bone; "
+        bone = "no MRI was given" if p.bone_ml is None else f"bone envelope {p.bone_ml:.1f} mL"
+        doubted("Tumour volume", "–" if p.tumour_ml is None else f"{p.tumour_ml:.1f} mL", outside + bone)
+    with columns[3]:
+        at_site = "biopsy site unregistered" if p.gate_at_site is None else f"{p.gate_at_site:.2f} at the biopsy site"
+        mean = "–" if p.gate_mean is None else f"{p.gate_mean:.2f}"
+        doubted("Mean gate", mean, f"{at_site}; 1 = MRI, 0 = slide. How inputs were mixed, not evidence")
+    if p.uncertainty:
+        st.markdown("Uncertainty: " + ", ".join(f"{k.replace('_', ' ')} {v:.3f}" for k, v in p.uncertainty.items()))
+
+
+@st.fragment
+def viewer(result: state.Result) -> None:
+    """MRI with its maps beside the slide with its patches; moving a slider redraws this part only."""
+    case, p = result.case, result.prediction
+    volume, bag = case.inputs.get("mri"), case.inputs.get("he")
+    controls = st.columns([3, 2, 2])
+    opacity = controls[2].slider("Opacity of the maps", 0.0, 1.0, 0.4, 0.05, key="opacity")
+    index = 0
+    left, right = st.columns(2)
+    if isinstance(volume, Volume) and "tumour" in p.maps:
+        count = len(p.slices)
+        if count > 1:
+            index = controls[0].slider("Slice", 1, count, most_tumour(p) + 1, key=f"slice_{case.id[:12]}") - 1
+        names = list(volume.contrasts)
+        contrast = controls[1].selectbox("Contrast shown", names, format_func=str.upper, key=f"shown_{case.id[:12]}")
+        with left:
+            st.subheader("Tumour on the MRI")
+            _chart(
+                mri.tumour_slice(volume, p, index=index, contrast=contrast, opacity=opacity),
+                "tumour",
+                mri.tumour_alt(p, index=index, contrast=contrast),
+            )
+            st.markdown(":small[White: tumour at 0.5 and above. Blue: bone at 0.5 and above. Hover for raw values.]")
+    else:
+        left.info("No MRI was given: there is no map and no severity.", icon=":material/info:")
+        contrast = ""
+    with right:
+        st.subheader("Patches on the slide")
+        if isinstance(bag, Slide):
+            picture, per_px = services.thumbnail(case.id)
+            _chart(slide.patch_grid(picture, per_px, bag.mpp, p, opacity=opacity), "patches", slide.slide_alt(p))
+            st.markdown(":small[A patch's attention says how much it counted in the pooling; all sum to 1.]")
+        else:
+            st.info("No slide was given.", icon=":material/info:")
+    left, right = st.columns(2)
+    if isinstance(volume, Volume) and "attention" in p.maps:
+        with left:
+            st.subheader("Where the gate weighted the MRI – not evidence")
+            _chart(
+                mri.gate_slice(volume, p, index=index, contrast=contrast, opacity=opacity),
+                "gate",
+                mri.gate_alt(volume, p, index=index),
+            )
+    if p.slices:
+        with right:
+            st.subheader("Area of each slice")
+            figure = areas.slice_areas(p, index=index, tall_px=480)
+            st.plotly_chart(figure, key="areas", alt=areas.areas_alt(p), config=frame.CONFIG | {"scrollZoom": False})
+
+
+def _chart(figure: object, key: str, alt: str) -> None:
+    # Pictures of a patient keep their own dark ground in both themes, as on a reading screen.
+    st.plotly_chart(figure, key=key, alt=alt, theme=None, config=frame.CONFIG)
+
+
+def downloads(result: state.Result) -> None:
+    """The report and everything else as files; names carry the case number only."""
+    short = result.case.id[:12]
+    left, right, _ = st.columns([1, 1, 2])
+    left.download_button(
+        "Report (HTML)", result.html, f"cmssd_{short}.html", "text/html",
+        key="report", icon=":material/description:", on_click="ignore", width="stretch",
+    )  # fmt: skip
+    right.download_button(
+        "All files (zip)", result.archive, f"cmssd_{short}.zip", "application/zip",
+        key="archive", icon=":material/folder_zip:", on_click="ignore", width="stretch",
+    )  # fmt: skip
+
+
+def doings(prediction: Prediction) -> None:
+    """What was done to the inputs, and how long each part took."""
+    left, right = st.columns([2, 1])
+    left.markdown("\n".join(f"1. {_plain(step)}" for step in prediction.steps) or "no steps were recorded")
+    right.table({"step": list(prediction.timings_s), "seconds": [f"{v:.2f}" for v in prediction.timings_s.values()]})

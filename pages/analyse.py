@@ -1,0 +1,54 @@
+"""Analyse: choose a case, run the model, see what it says and how far to trust it."""
+
+import streamlit as st
+
+from dashboard import services, state, widgets
+
+st.title("Analyse a case")
+demo = services.demo()
+source = st.segmented_control("Case", ["Demo case", "Your files"], default="Demo case" if demo else "Your files",
+                              key="source", required=True)  # fmt: skip
+request = demo
+if source == "Your files":
+    left, right = st.columns(2)
+    with left:
+        volume = widgets.uploader(
+            "mri", "MRI", "NIfTI, NRRD or MHA; several DICOM files; or a zip of a DICOM folder", several=True
+        )
+        contrasts = widgets.contrast_choice(volume)
+    with right:
+        slide = widgets.uploader(
+            "he", "H&E slide or tile", "SVS, NDPI, TIFF, DICOM; or a PNG or JPEG tile", several=False
+        )
+        mpp = st.number_input("Microns per pixel of the slide", min_value=0.01, max_value=100.0, value=None, key="mpp",
+                              step=0.0001, format="%.4f", placeholder="as the file says",
+                              help="Needed where the file does not say it, as with PNG and JPEG.")  # fmt: skip
+        site = widgets.site_choice()
+    request = services.asked(volume, contrasts, slide, mpp, site)
+elif demo is None:
+    st.info("There is no demo case in this installation; choose “Your files”.", icon=":material/info:")
+
+if st.button("Run", type="primary", key="run", icon=":material/play_arrow:", disabled=request is None) and request:
+    state.set_result(None)
+    with st.status("Running", expanded=True) as status:
+        bar = st.progress(0.0, "starting")
+        with widgets.guarded("analysing the case"):
+            state.set_result(
+                services.analyse(request, lambda share, what: bar.progress(min(max(share, 0.0), 1.0), what))
+            )
+            bar.progress(1.0, "done")
+        done = state.result() is not None
+        status.update(label="Done" if done else "Stopped", state="complete" if done else "error", expanded=not done)
+
+result = state.result()
+if result is not None:
+    st.header("Result")
+    st.markdown(f"Case `{result.case.id[:12]}`, model `{result.prediction.model_id}`")
+    widgets.figures(result.prediction)
+    st.subheader("Quality of the inputs")
+    widgets.findings(result.prediction.quality)
+    widgets.viewer(result)
+    st.subheader("Take it with you")
+    widgets.downloads(result)
+    with st.expander("What was done, and how long it took"):
+        widgets.doings(result.prediction)
