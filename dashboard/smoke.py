@@ -44,8 +44,7 @@ def predict_arguments(cohort: Path, out: Path) -> list[str]:
     arguments = ["predict"]
     for name in CONTRASTS:
         if f"mri_{name}" in filled:
-            path = cohort.parent / filled[f"mri_{name}"]
-            arguments += ["--mri", str(path)] if name == "t1" else ["--contrast", f"{name}={path}"]
+            arguments += ["--contrast", f"{name}={cohort.parent / filled[f'mri_{name}']}"]
     if "slide" in filled:
         arguments += ["--he", str(cohort.parent / filled["slide"])]
     if len(arguments) == 1:

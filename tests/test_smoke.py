@@ -82,7 +82,7 @@ def test_the_first_row_says_what_is_predicted(tmp_path):
     )
     assert predict_arguments(table, tmp_path / "out") == [
         "predict",
-        *("--mri", str(tmp_path / "a/t1.nii.gz"), "--contrast", f"t2={tmp_path / 'a/t2.nii.gz'}"),
+        *("--contrast", f"t1={tmp_path / 'a/t1.nii.gz'}", "--contrast", f"t2={tmp_path / 'a/t2.nii.gz'}"),
         *("--he", str(tmp_path / "a/he.png"), "--mpp", "1.0", "--site=-3.5,4,0", "--out", str(tmp_path / "out")),
     ]
 
@@ -92,7 +92,7 @@ def test_what_is_missing_is_left_out(tmp_path):
     table = cohort(tmp_path, "case_id,mri_t1,slide,slide_mpp,site_x_mm\none,,he.png,,1\n")
     assert predict_arguments(table, out) == ["predict", "--he", str(tmp_path / "he.png"), "--out", str(out)]
     table = cohort(tmp_path, "case_id,mri_t1\none,t1.nii.gz\n")
-    assert predict_arguments(table, out) == ["predict", "--mri", str(tmp_path / "t1.nii.gz"), "--out", str(out)]
+    assert predict_arguments(table, out) == ["predict", "--contrast", f"t1={tmp_path / 't1.nii.gz'}", "--out", str(out)]
 
 
 @pytest.mark.parametrize("text", ["case_id,mri_t1\n", "case_id,mri_t1,slide\none,,\n"])
