@@ -113,7 +113,8 @@ def stop(server: subprocess.Popen[Any]) -> None:
 
 def demo(command: Sequence[str], *, data: Path, out: Path, headless: bool) -> None:
     """Runs the main job, shows its result, then serves: until interrupted, or headless until it has answered."""
-    done = subprocess.run([*command, *predict_arguments(data / "cohort.csv", out)])
+    # Its own summary would stand there twice; progress and errors come on stderr.
+    done = subprocess.run([*command, *predict_arguments(data / "cohort.csv", out)], stdout=subprocess.DEVNULL)
     if done.returncode != 0:
         raise SmokeError(f"cmssd predict ended with status {done.returncode}; `cmssd doctor` tells what is missing")
     result = result_block(json.loads((out / "prediction.json").read_text(encoding="utf-8")))
