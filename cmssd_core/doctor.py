@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shutil
@@ -211,14 +212,17 @@ def _weights(settings: Settings) -> Check:
         paths, advice = sorted(SHIPPED_WEIGHTS.glob("*.safetensors")), "install again, or train with `cmssd train`"
         if not paths:
             return Check("weights", False, f"no *.safetensors in {SHIPPED_WEIGHTS}", advice)
+    found = []
     for path in paths:
         try:
             with safe_open(path, framework="np") as file:
-                if not list(file.keys()):
-                    return Check("weights", False, f"{path} holds no tensors", advice)
-        except (OSError, SafetensorError) as error:
+                stated = (file.metadata() or {}).get("cmssd")
+                if stated is None or not list(file.keys()):
+                    return Check("weights", False, f"{path} was not made by cmssd or is empty", advice)
+                found.append(f"{path}, trained on {json.loads(stated)['trained']}")
+        except (OSError, SafetensorError, ValueError, LookupError, TypeError) as error:
             return Check("weights", False, f"{path} is not readable: {error}", advice)
-    return Check("weights", True, ", ".join(str(path) for path in paths))
+    return Check("weights", True, "; ".join(found))
 
 
 def _cache(settings: Settings) -> Check:

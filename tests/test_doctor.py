@@ -26,7 +26,8 @@ NAMES = [
 @pytest.fixture
 def weights(tmp_path) -> Path:
     path = tmp_path / "weights.safetensors"
-    save_file({"w": np.zeros(3, np.float32)}, path)
+    header = {"model": "cmssd", "size": "compact", "trained": "synthetic images"}
+    save_file({"w": np.zeros(3, np.float32)}, path, metadata={"cmssd": json.dumps(header)})
     return path
 
 
@@ -153,6 +154,17 @@ def test_weights_that_cannot_be_read_are_refused(tmp_path, content):
     check = named(examine(Settings(cache_dir=tmp_path, weights=path)), "weights")
     assert not check.ok
     assert "CMSSD_WEIGHTS" in (check.advice or "")
+
+
+@pytest.mark.parametrize("metadata", [None, {}, {"cmssd": "[]"}, {"cmssd": "{"}])
+def test_weights_of_another_program_are_refused(tmp_path, metadata):
+    path = tmp_path / "foreign.safetensors"
+    save_file({"w": np.zeros(3, np.float32)}, path, metadata=metadata)
+    assert not named(examine(Settings(cache_dir=tmp_path, weights=path)), "weights").ok
+
+
+def test_weights_are_told_with_what_they_were_trained_on(healthy):
+    assert "trained on synthetic images" in named(examine(healthy), "weights").found
 
 
 def test_shipped_weights_are_looked_for_where_none_are_set(tmp_path, weights, monkeypatch):
