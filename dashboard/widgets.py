@@ -213,7 +213,7 @@ def viewer(result: state.Result) -> None:
         names = list(volume.contrasts)
         contrast = controls[1].selectbox("Contrast shown", names, format_func=str.upper, key=f"shown_{case.id[:12]}")
         with left:
-            st.subheader("Tumour on the MRI")
+            st.markdown("#### Tumour on the MRI")
             _chart(
                 mri.tumour_slice(volume, p, index=index, contrast=contrast, opacity=opacity),
                 "tumour",
@@ -224,7 +224,7 @@ def viewer(result: state.Result) -> None:
         left.info("No MRI was given: there is no map and no severity.", icon=":material/info:")
         contrast = ""
     with right:
-        st.subheader("Patches on the slide")
+        st.markdown("#### Patches on the slide")
         if isinstance(bag, Slide):
             picture, per_px = services.thumbnail(case.id)
             _chart(slide.patch_grid(picture, per_px, bag.mpp, p, opacity=opacity), "patches", slide.slide_alt(p))
@@ -234,7 +234,7 @@ def viewer(result: state.Result) -> None:
     left, right = st.columns(2)
     if isinstance(volume, Volume) and "attention" in p.maps:
         with left:
-            st.subheader("Where the gate weighted the MRI – not evidence")
+            st.markdown("#### Where the gate weighted the MRI – not evidence")
             _chart(
                 mri.gate_slice(volume, p, index=index, contrast=contrast, opacity=opacity),
                 "gate",
@@ -242,8 +242,8 @@ def viewer(result: state.Result) -> None:
             )
     if p.slices:
         with right:
-            st.subheader("Area of each slice")
-            figure = areas.slice_areas(p, index=index, tall_px=480)
+            st.markdown("#### Area of each slice")
+            figure = areas.slice_areas(p, index=index, tall_px=500)
             st.plotly_chart(figure, key="areas", alt=areas.areas_alt(p), config=frame.CONFIG | {"scrollZoom": False})
 
 

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import torch
 from PIL import Image
 
-from cmssd_core.types import Case, Finding, Prediction, Slide, SliceArea, Volume, frozen
+from cmssd_core.models import MODELS
+from cmssd_core.types import Case, Finding, Prediction, SliceArea, Slide, Volume, frozen
+from cmssd_core.weights_file import WeightsInfo, save
 
 SHAPE = (12, 96, 80)  # z, y, x
 SPACING = (1.2, 0.8, 4.0)  # x, y, z in mm: anisotropic in the plane on purpose
@@ -62,6 +65,15 @@ def tile(*, side: int = 512, seed: int = 3) -> bytes:
     out = BytesIO()
     Image.fromarray(np.clip(ground, 0, 255).astype(np.uint8)).save(out, "PNG")
     return out.getvalue()
+
+
+def weights(folder: Path) -> Path:
+    """Random weights of the compact model: they prove that everything runs, and nothing else."""
+    torch.manual_seed(0)
+    model = MODELS["cmssd"]("compact")
+    info = WeightsInfo(model="cmssd", size="compact", trained="nothing: random weights for tests", spec=model.spec)
+    save(model, folder / "random.safetensors", info=info)
+    return folder / "random.safetensors"
 
 
 def nifti(path: Path, *, contrast: str = "t1") -> Path:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from cmssd_core.report.display import Layout, round_length
+from cmssd_core.report.display import Layout, lut, round_length
 
 GROUND, INK = "#0f1115", "#eceff4"
 BONE, TUMOUR = "#56ccf2", "#ffffff"
@@ -73,14 +73,26 @@ def add_scale(figure: go.Figure, *, width: float, height: float, unit: str = "mm
     )  # fmt: skip
 
 
-def bar(title: str) -> dict[str, object]:
-    """A colour bar with numbers."""
-    return {
+def colour_axis(title: str, scale: str, *, top: float = 1.0) -> dict[str, object]:
+    """Colours from 0 to `top` with a bar of numbers below the picture.
+
+    An axis of the figure, not of the map: a map's own bar would fade with the map's opacity.
+    """
+    bar = {
         "title": {"text": title, "font": FONT, "side": "top"},
         "tickfont": FONT,
-        "thickness": 16,
-        "len": 0.62,
+        "orientation": "h",
+        "thickness": 14,
+        "len": 0.8,
         "outlinewidth": 0,
-        "x": 1.0,
-        "xpad": 8,
+        "x": 0.5,
+        "y": 0,
+        "yanchor": "top",
+        "ypad": 12,
+        "nticks": 6,
     }
+    # As rgb(): Streamlit takes "#000001" to "#000019" anywhere in a figure for its theme's colours, and magma starts
+    # with "#000004".
+    table = lut(scale)
+    steps = [[n / 15, "rgb({},{},{})".format(*table[round(n * 17)])] for n in range(16)]
+    return {"colorscale": steps, "cmin": 0, "cmax": top, "colorbar": bar}

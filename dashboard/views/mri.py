@@ -11,7 +11,7 @@ from dashboard.views import frame
 
 
 def tumour_slice(
-    volume: Volume, prediction: Prediction, *, index: int, contrast: str, opacity: float, tall_px: int = 560
+    volume: Volume, prediction: Prediction, *, index: int, contrast: str, opacity: float, tall_px: int = 500
 ) -> go.Figure:
     """A slice with the tumour probability over it, both masks as outlines, raw values on hover. index from 0."""
     tumour = prediction.maps["tumour"]
@@ -21,9 +21,10 @@ def tumour_slice(
     axes = _axes(plane, layout)
     if opacity > 0:
         figure.add_heatmap(
-            z=np.where(plane >= SHOWN_FROM, plane, np.nan), **axes, colorscale="Magma", zmin=0, zmax=1,
-            opacity=opacity, hoverinfo="skip", colorbar=frame.bar("tumour<br>probability"),
+            z=np.where(plane >= SHOWN_FROM, plane, np.nan), **axes, coloraxis="coloraxis", opacity=opacity,
+            hoverinfo="skip",
         )  # fmt: skip
+        figure.update_layout(coloraxis=frame.colour_axis("tumour probability", "magma"))
     masks = [(tumour, frame.TUMOUR)]
     if "bone" in prediction.maps:
         masks.insert(0, (prediction.maps["bone"], frame.BONE))
@@ -37,17 +38,16 @@ def tumour_slice(
 
 
 def gate_slice(
-    volume: Volume, prediction: Prediction, *, index: int, contrast: str, opacity: float, tall_px: int = 480
+    volume: Volume, prediction: Prediction, *, index: int, contrast: str, opacity: float, tall_px: int = 500
 ) -> go.Figure:
     """A slice with equation 2's gate over it (1 = all MRI, 0 = all slide); not evidence. index from 0."""
     gate = prediction.maps["attention"]
     layout = lay_out(volume.affine, gate.shape)
     plane = layout.slice_of(gate, index)
     figure = _slice(volume, layout, plane, index=index, contrast=contrast, name="gate", tall_px=tall_px)
-    figure.add_heatmap(
-        z=plane, **_axes(plane, layout), colorscale="Viridis", zmin=0, zmax=1, opacity=opacity, hoverinfo="skip",
-        colorbar=frame.bar("gate<br>1 = MRI<br>0 = slide"),
-    )  # fmt: skip
+    axes = _axes(plane, layout)
+    figure.add_heatmap(z=plane, **axes, coloraxis="coloraxis", opacity=opacity, hoverinfo="skip")
+    figure.update_layout(coloraxis=frame.colour_axis("gate: 1 = MRI, 0 = slide", "viridis"))
     return figure
 
 

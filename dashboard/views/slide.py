@@ -21,7 +21,7 @@ def patch_grid(
     prediction: Prediction,
     *,
     opacity: float,
-    tall_px: int = 560,
+    tall_px: int = 500,
 ) -> go.Figure:
     """A slide's thumbnail under its patches. px_per_px: level-0 px per thumbnail px; mpp: um per level-0 px."""
     unit = (mpp or 1.0) * px_per_px
@@ -63,18 +63,18 @@ def _add_patches(figure: go.Figure, prediction: Prediction, mpp: float, opacity:
         rgb = ",".join(str(int(v)) for v in fill)
         shapes.append(
             {
-                "type": "rect", "x0": x, "x1": x + edge, "y0": y, "y1": y + edge, "layer": "below",
+                "type": "rect", "x0": x, "x1": x + edge, "y0": y, "y1": y + edge, "layer": "above",
                 "fillcolor": f"rgba({rgb},{opacity})", "line": {"color": f"rgb({rgb})", "width": 2},
             }
         )  # fmt: skip
-    figure.update_layout(shapes=shapes, hovermode="closest", hoverdistance=200)
+    axis = frame.colour_axis("patch attention", "viridis", top=top)
+    figure.update_layout(shapes=shapes, hovermode="closest", hoverdistance=200, coloraxis=axis)
     figure.add_scatter(
         x=corners[:, 0] + edge / 2, y=corners[:, 1] + edge / 2, mode="markers", customdata=attention,
         text=[f"patch {n + 1}" for n in range(len(attention))],
         hovertemplate="%{text}<br>attention %{customdata:.4f}<extra></extra>",
         marker={
-            "size": 3, "opacity": 0.01, "color": np.asarray(attention), "colorscale": "Viridis", "cmin": 0, "cmax": top,
-            "showscale": True, "colorbar": frame.bar("patch<br>attention"),
+            "size": 3, "opacity": 0.01, "color": np.asarray(attention), "coloraxis": "coloraxis",
         },
     )  # fmt: skip
 
