@@ -1,0 +1,248 @@
+"""`cmssd ...`: the command line. Progress goes to stderr; 0 done, 1 our fault, 2 the user's, 130 interrupted."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from cmssd_core import doctor as doctor_room
+from cmssd_core.config import Settings, settings
+from cmssd_core.types import CONTRASTS, InputError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="CM-SSD: bone-sarcoma severity from an MRI and an H&E slide. Research use only.",
+)
+err = Console(stderr=True)
+Json = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout and nothing else")]
+
+
+@app.command()
+def predict(
+    mri: Annotated[Path | None, typer.Option(help="NIfTI, NRRD, MHA, a DICOM folder or zip")] = None,
+    contrast: Annotated[list[str] | None, typer.Option(help="a contrast by name, e.g. t1=PATH; repeatable")] = None,
+    he: Annotated[Path | None, typer.Option(help="slide or tile")] = None,
+    mpp: Annotated[float | None, typer.Option(help="microns per pixel, where the slide does not say")] = None,
+    site: Annotated[str | None, typer.Option(help="where the biopsy was taken: X,Y,Z in RAS+ mm")] = None,
+    weights: Annotated[Path | None, typer.Option(help="weights file; default the shipped ones")] = None,
+    out: Annotated[Path, typer.Option(help="folder for the results")] = Path("cmssd-result"),
+    as_json: Json = False,
+) -> None:
+    """One case: severity, maps, report."""
+    from cmssd_core import cases, inference
+    from cmssd_core.report import files
+    from cmssd_core.store import Store
+
+    config = settings()
+    case = cases.admit(
+        mri=mri,
+        contrasts=_contrasts(contrast or []),
+        he=he,
+        mpp=mpp,
+        site_mm=_site(site),
+        unpacked_limit_mb=config.unpacked_limit_mb,
+    )
+    predictor = inference.load(weights, settings=config)
+    store = Store(config.cache_dir / "predictions", limit_bytes=int(config.cache_limit_gb * 1e9))
+    with _bar("predict") as advance:
+        result = inference.predict(
+            case,
+            predictor,
+            settings=config,
+            store=store,
+            progress=lambda share, what: advance(round(share * 100), 100, what),
+        )
+    files.write(result, case, out, tiers=config.severity_tiers)
+    told = files.prediction_json(result, tiers=config.severity_tiers)
+    if as_json:
+        _print(told)
+        return
+    severity = f"{result.severity_pct:.1f} %" if result.severity_pct is not None else f"none: {result.severity_reason}"
+    print(f"severity     {severity}" + (f"  (tier {result.tier}, bounds unvalidated)" if result.tier else ""))
+    print(f"p(malignant) {result.p_malignant:.3f}")
+    for finding in result.quality:
+        print(f"{finding.level:<12} {finding.where}: {finding.what}")
+    print(f"model        {result.model_id}, trained on {result.trained}")
+    print(f"written to   {out}  (report.html)\nResearch use only, not a medical device.")
+
+
+@app.command()
+def inspect(path: Path, as_json: Json = False) -> None:
+    """Say what a file or folder is, how it would be read, and what is wrong with it."""
+    from cmssd_core.inspection import inspect as look
+
+    told = look(path)
+    if as_json:
+        _print(told)
+    else:
+        for key, value in told.items():
+            print(f"{key:<12} {value if isinstance(value, str) else json.dumps(value)}")
+    if told["problem"]:
+        raise InputError(told["problem"])
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Check the installation and say how to mend it."""
+    checks = doctor_room.examine(settings())
+    fit = all(check.ok or not check.required for check in checks)
+    if as_json:
+        _print({"ok": fit, "checks": [asdict(check) for check in checks]})
+    else:
+        for check in checks:
+            mark = "ok  " if check.ok else ("FAIL" if check.required else "note")
+            print(f"{mark} {check.name:<15} {check.found}" + (f"\n     -> {check.advice}" if check.advice else ""))
+    raise typer.Exit(0 if fit else 1)
+
+
+@app.command()
+def synth(
+    out: Path,
+    preset: str = "paper",
+    cases: Annotated[int, typer.Option(help="number of cases")] = 600,
+    seed: int = 1,
+    workers: Annotated[int, typer.Option(help="processes")] = 2,
+) -> None:
+    """Make a synthetic cohort with a known truth; a killed run goes on where it stopped."""
+    from cmssd_core.synthetic import cohort
+
+    with _bar("synth") as advance:
+        path = cohort.write(
+            out,
+            settings=cohort.SynthSettings(preset=preset, cases=cases, seed=seed),
+            workers=workers,
+            progress=lambda done, of: advance(done, of, "cases"),
+        )
+    print(path)
+
+
+@app.command()
+def train(
+    cohort: Path,
+    model: str = "cmssd",
+    size: Annotated[str | None, typer.Option(help="reference or compact")] = None,
+    config: Annotated[Path | None, typer.Option(help="JSON of training settings")] = None,
+    seed: Annotated[int | None, typer.Option()] = None,
+    out: Annotated[Path, typer.Option(help="run folder")] = Path("run"),
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the run in --out")] = False,
+) -> None:
+    """Train on a cohort into a run folder."""
+    from cmssd_core import training
+
+    text = "{}"
+    if config is not None:
+        if not config.is_file():
+            raise InputError(f"no training config at {config.name}; expected a JSON file; check --config")
+        text = config.read_text()
+    chosen = training.settings_from(text, model=model, size=size, seed=seed)
+    with _bar("train") as advance:
+        path = training.train(cohort, out, settings=chosen, resume=resume, progress=advance)
+    print(path)
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """List what is on offer."""
+    from cmssd_core.models.listing import listing
+
+    rows = listing()
+    if as_json:
+        _print(rows)
+        return
+    for row in rows:
+        print(
+            f"{row['name']:<8} {row['size']:<10} {row['parameters'] / 1e6:6.1f} M  {row['gflop']:6.1f} GFLOP  "
+            f"needs {', '.join(row['needs'])}  weights {row['weights'] or 'none shipped'}"
+        )
+
+
+@app.command("app")
+def dashboard(
+    cohort: Annotated[Path | None, typer.Option(help="cohort folder to open")] = None,
+    port: Annotated[int | None, typer.Option(help="default: the first free one from 8501")] = None,
+    headless: Annotated[bool, typer.Option("--headless", help="do not open a browser")] = False,
+) -> None:
+    """Open the dashboard."""
+    command = [sys.executable, "-m", "dashboard.launch"]
+    command += ["--cohort", str(cohort)] if cohort else []
+    command += ["--port", str(port)] if port else []
+    command += ["--headless"] if headless else []
+    raise typer.Exit(subprocess.call(command))
+
+
+def _contrasts(pairs: list[str]) -> dict[str, Path]:
+    found = {}
+    for pair in pairs:
+        name, _, path = pair.partition("=")
+        if name.lower() not in CONTRASTS or not path:
+            raise InputError(f"--contrast {pair} came, expected NAME=PATH with NAME one of {', '.join(CONTRASTS)}")
+        found[name.lower()] = Path(path)
+    return found
+
+
+def _site(text: str | None) -> tuple[float, float, float] | None:
+    if text is None:
+        return None
+    try:
+        x, y, z = (float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"--site {text} came, expected X,Y,Z in millimetres, e.g. --site 12.5,-30,4") from None
+    return x, y, z
+
+
+def _print(told: Any) -> None:
+    print(json.dumps(told, allow_nan=False))
+
+
+class _bar:  # noqa: N801 - used as a function
+    """A progress bar on stderr: called with (done, of, what)."""
+
+    def __init__(self, what: str) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.progress = Progress(*columns, console=err, transient=True)
+        self.task = self.progress.add_task(what, total=None)
+
+    def __enter__(self) -> _bar:
+        self.progress.start()
+        return self
+
+    def __call__(self, done: int, of: int, what: str) -> None:
+        self.progress.update(self.task, completed=done, total=of, description=what)
+
+    def __exit__(self, *error: object) -> None:
+        self.progress.stop()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The program `cmssd`: runs a command and exits with the status that cli.md promises."""
+    try:
+        sys.exit(app(arguments, standalone_mode=False) or 0)
+    except click.ClickException as misuse:
+        print(f"{misuse.format_message()} (see cmssd --help)", file=sys.stderr)
+        sys.exit(2)
+    except InputError as mistake:
+        print(str(mistake), file=sys.stderr)
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        print("interrupted; what was finished is kept", file=sys.stderr)
+        sys.exit(130)
+    except Exception as fault:
+        if Settings().debug:
+            raise
+        print(f"the program failed ({type(fault).__name__}: {fault}); CMSSD_DEBUG=1 shows where", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

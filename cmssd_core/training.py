@@ -1,0 +1,226 @@
+"""Training: AdamW and cosine annealing, over a run folder that survives a kill at any moment and resumes bit-exact.
+
+Nothing random is kept in state: what step n does depends on (seed, n) alone. A checkpoint is one safetensors file
+that appears by a rename, so there is always a whole one.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from cmssd_core import cohort as cohorts
+from cmssd_core import samples
+from cmssd_core.config import Settings
+from cmssd_core.config import settings as default_settings
+from cmssd_core.losses import LossWeights, loss
+from cmssd_core.models import MODELS
+from cmssd_core.models.base import Model
+from cmssd_core.types import InputError
+from cmssd_core.weights_file import WeightsInfo, save
+
+CHECKPOINT = "checkpoint.safetensors"
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """A training run; stored as config.json. steps: of `batch` cases each. learning_rate: at the top of the cosine.
+
+    clip: largest norm of the whole gradient. checkpoint_every: steps between checkpoints. threads: of torch; a
+    resumed run must use the same number to be bit-exact.
+    """
+
+    model: str = "cmssd"
+    size: str = "compact"
+    seed: int = 1
+    steps: int = 1500
+    batch: int = 16
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.02
+    warmup: int = 50
+    clip: float = 1.0
+    checkpoint_every: int = 50
+    threads: int = 2
+    draw: samples.DrawSettings = field(default_factory=samples.DrawSettings)
+    loss: LossWeights = field(default_factory=LossWeights)
+
+
+def settings_from(text: str, **overrides: object) -> TrainSettings:
+    """TrainSettings from a JSON object of its fields. Raises InputError for an unknown field or no JSON."""
+    try:
+        given = json.loads(text) | {name: value for name, value in overrides.items() if value is not None}
+        nested = {"draw": samples.DrawSettings, "loss": LossWeights}
+        for name, kind in nested.items():
+            if name in given:
+                given[name] = kind(**given[name])
+        return TrainSettings(**given)
+    except (ValueError, TypeError) as problem:
+        raise InputError(f"the training config does not fit ({problem}); expected fields of config.json") from None
+
+
+def train(
+    cohort: Path,
+    out: Path,
+    *,
+    settings: TrainSettings,
+    resume: bool = False,
+    program: Settings | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Train on the cohort's train split into the run folder `out`; gives the path of weights.safetensors.
+
+    Raises InputError for an unknown model, an empty split, or a run folder that is in use without `resume`.
+    """
+    if settings.model not in MODELS or settings.size not in MODELS[settings.model].sizes:
+        raise InputError(f"no model {settings.model} of size {settings.size}; see cmssd models")
+    table = cohorts.read(cohort)
+    root = cohort if cohort.is_dir() else cohort.parent
+    chosen = table[table["split"] == "train"]
+    if chosen.empty:
+        raise InputError("the cohort has no row with split = train; expected a split column; add it")
+    _open_run(out, settings, resume)
+    torch.set_num_threads(settings.threads)
+    torch.manual_seed(settings.seed)
+    model = MODELS[settings.model](settings.size)
+    tell = progress or (lambda step, of, what: None)
+    paths = samples.prepare_cohort(
+        chosen,
+        root,
+        out / "prepared",
+        spec=model.spec,
+        settings=program or default_settings(),
+        workers=settings.threads,
+        progress=lambda done, of: tell(done, of, "preparing"),
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    start = _restore(out / CHECKPOINT, model, optimizer) if resume else 0
+    with _metrics(out / "metrics.csv", start) as write:
+        for step in range(start, settings.steps):
+            row = _step(model, optimizer, paths, step, settings)
+            write(row)
+            tell(step + 1, settings.steps, f"loss {row['total']:.3f}")
+            if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
+                _checkpoint(out / CHECKPOINT, model, optimizer, step + 1)
+    made = json.loads((root / "synth.json").read_text()) if (root / "synth.json").exists() else None
+    trained = (
+        f"{len(chosen)} synthetic cases (preset {made['settings']['preset']}), research use only"
+        if made
+        else f"{len(chosen)} cases of a user's cohort, research use only"
+    )
+    info = WeightsInfo(model=settings.model, size=settings.size, trained=trained, spec=model.spec)
+    save(model, out / "weights.safetensors", info=info)
+    return out / "weights.safetensors"
+
+
+def _open_run(out: Path, settings: TrainSettings, resume: bool) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    config = out / "config.json"
+    text = json.dumps(asdict(settings), indent=1)
+    if config.exists() and not resume and (out / CHECKPOINT).exists():
+        raise InputError(f"{out.name} holds a run already; expected a new folder, or --resume to go on with it")
+    if config.exists() and resume and config.read_text() != text:
+        raise InputError(f"{out.name} was started with other settings (config.json); resume with the same")
+    config.write_text(text)
+
+
+def rate(step: int, settings: TrainSettings) -> float:
+    """Learning rate of a step: linear warm-up, then a cosine to zero (Loshchilov and Hutter, ICLR 2017)."""
+    if step < settings.warmup:
+        return settings.learning_rate * (step + 1) / settings.warmup
+    share = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def _step(
+    model: Model, optimizer: torch.optim.AdamW, paths: list[Path], step: int, settings: TrainSettings
+) -> dict[str, float]:
+    started = time.perf_counter()
+    rng = np.random.default_rng([settings.seed, step])
+    picked = rng.choice(len(paths), min(settings.batch, len(paths)), replace=False)
+    batch, targets = samples.draw(
+        [samples.load(paths[i]) for i in picked],
+        tuple(paths[i].stem for i in picked),
+        rng=rng,
+        settings=settings.draw,
+    )
+    model.train()
+    for group in optimizer.param_groups:
+        group["lr"] = rate(step, settings)
+    terms = loss(model(batch), targets, batch, weights=settings.loss)
+    optimizer.zero_grad(set_to_none=True)
+    terms["total"].backward()
+    norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+    if not bool(torch.isfinite(norm)):
+        raise RuntimeError(f"the gradient of step {step} is not finite; lower learning_rate or clip")
+    optimizer.step()
+    figures = {name: float(value.detach()) for name, value in terms.items()}
+    return {"step": step, **figures, "gradient_norm": float(norm), "seconds": time.perf_counter() - started}
+
+
+def _checkpoint(path: Path, model: Model, optimizer: torch.optim.AdamW, step: int) -> None:
+    tensors: dict[str, Tensor] = {f"model.{name}": t for name, t in model.state_dict().items()}
+    for name, parameter in model.named_parameters():
+        for key, value in optimizer.state[parameter].items():
+            tensors[f"optimizer.{name}.{key}"] = value
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file({name: t.contiguous() for name, t in tensors.items()}, str(part), metadata={"step": str(step)})
+    with part.open("rb") as handle:
+        os.fsync(handle.fileno())
+    part.replace(path)
+
+
+def _restore(path: Path, model: Model, optimizer: torch.optim.AdamW) -> int:
+    """Load the checkpoint, if there is one; gives the number of steps done."""
+    if not path.exists():
+        return 0
+    with safe_open(str(path), "pt") as stored:
+        step = int(stored.metadata()["step"])
+        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - no mapping
+    model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
+    for name, parameter in model.named_parameters():
+        prefix = f"optimizer.{name}."
+        mine = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        if mine:
+            optimizer.state[parameter] = mine
+    return step
+
+
+class _metrics:  # noqa: N801 - used as a function
+    """metrics.csv, one row a step, flushed; rows after the checkpoint that is resumed from are dropped."""
+
+    def __init__(self, path: Path, start: int) -> None:
+        kept: list[dict[str, str]] = []
+        if path.exists():
+            with path.open(newline="") as handle:
+                kept = [row for row in csv.DictReader(handle) if row["step"] and int(row["step"]) < start]
+        self.columns = [
+            "step", "total", "tumour", "bone", "dice", "severity", "malignant", "gradient_norm", "seconds",
+        ]  # fmt: skip
+        self.handle = path.open("w", newline="")
+        self.writer = csv.DictWriter(self.handle, self.columns)
+        self.writer.writeheader()
+        self.writer.writerows(kept)
+
+    def __enter__(self) -> Callable[[dict[str, float]], None]:
+        return self.write
+
+    def write(self, row: dict[str, float]) -> None:
+        """Add a row; a term without value in this step stays empty."""
+        self.writer.writerow({k: int(v) if k == "step" else f"{v:.6g}" for k, v in row.items()})
+        self.handle.flush()
+
+    def __exit__(self, *error: object) -> None:
+        self.handle.close()

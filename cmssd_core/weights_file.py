@@ -1,0 +1,74 @@
+"""Weights on disk: safetensors that say which model and size they are, how to prepare its inputs, and what they saw."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from cmssd_core.models import MODELS
+from cmssd_core.models.base import InputSpec, Model
+from cmssd_core.types import InputError
+
+SHIPPED = Path(__file__).parent / "weights"
+DEFAULT = SHIPPED / "cmssd-compact.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsInfo:
+    """What a weights file says of itself. trained: data and purpose, in words, shown beside every number."""
+
+    model: str
+    size: str
+    trained: str
+    spec: InputSpec
+
+    @property
+    def name(self) -> str:
+        """Model and size, e.g. "cmssd-compact"."""
+        return f"{self.model}-{self.size}"
+
+
+def save(model: Model, path: Path, *, info: WeightsInfo, dtype: torch.dtype = torch.float16) -> None:
+    """Write a model's weights, whole or not at all; floating-point tensors as `dtype`."""
+    tensors = {name: t.detach().to("cpu", dtype).contiguous() for name, t in model.state_dict().items()}
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file(tensors, str(part), metadata={"cmssd": json.dumps(asdict(info))})
+    part.replace(path)
+
+
+def load(path: Path) -> tuple[Model, WeightsInfo, str]:
+    """The model with its weights in float32, eval mode, what the file says, and its id: name + hash of the bytes.
+
+    Raises InputError where the file is missing, damaged, not ours, or does not fit the model it names.
+    """
+    if not path.is_file():
+        raise InputError(f"no weights at {path.name}; expected a .safetensors file of cmssd train; check --weights")
+    try:
+        with safe_open(str(path), "pt") as opened:
+            stated = (opened.metadata() or {}).get("cmssd")
+        tensors = load_file(str(path))
+    except (SafetensorError, OSError) as problem:
+        raise InputError(f"{path.name} is no readable safetensors file ({problem}); copy it anew") from None
+    if stated is None:
+        raise InputError(f"{path.name} was not made by cmssd; expected weights with a cmssd header; give others")
+    header = json.loads(stated)
+    spec = header.pop("spec")
+    spec["contrasts"] = tuple(spec["contrasts"])
+    info = WeightsInfo(spec=InputSpec(**spec), **header)
+    if info.model not in MODELS or info.size not in MODELS[info.model].sizes:
+        raise InputError(f"{path.name} is for {info.name}, which this version does not have; update the program")
+    model = MODELS[info.model](info.size)
+    try:
+        model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    except RuntimeError:
+        raise InputError(f"{path.name} does not fit {info.name} of this version; train anew or update") from None
+    model.spec = info.spec
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    return model.eval(), info, f"{info.name}-{digest}"
