@@ -1,0 +1,209 @@
+"""The pages without a browser: what one session sees, with the real pipeline and random weights."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from pathlib import Path
+
+import pytest
+import showcase
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from cmssd_core.config import settings
+from dashboard import services, state
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def installation(tmp_path, monkeypatch):
+    """Random weights and a cache of its own; nothing cached before counts."""
+    monkeypatch.setenv("CMSSD_WEIGHTS", str(showcase.weights(tmp_path)))
+    monkeypatch.setenv("CMSSD_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("CMSSD_COHORT", str(tmp_path / "no_cohort"))
+    settings.cache_clear()
+    st.cache_resource.clear()
+    yield
+    st.cache_resource.clear()
+    settings.cache_clear()
+
+
+@pytest.fixture
+def mri(tmp_path) -> tuple[str, bytes, str]:
+    return "Mueller_Anna_t1.nii.gz", showcase.nifti(tmp_path / "t1.nii.gz").read_bytes(), "application/gzip"
+
+
+TILE = ("tile.png", showcase.tile(), "image/png")
+
+
+def opened(page: str = "analyse") -> AppTest:
+    app = AppTest.from_file(str(ROOT / "dashboard" / "main.py"), default_timeout=120).run()
+    if page != "overview":
+        app.switch_page(f"../pages/{page}.py").run()
+    assert not app.exception
+    return app
+
+
+def everything(app: AppTest) -> str:
+    return " ".join(str(e.value) for kind in ("markdown", "error", "warning", "info", "metric") for e in app.get(kind))
+
+
+def analysed(app: AppTest, *, mri=None, he=None) -> AppTest:
+    if mri is not None:
+        app.file_uploader(key="upload_mri").set_value(mri)
+    if he is not None:
+        app.file_uploader(key="upload_he").set_value(he)
+        app.number_input(key="mpp").set_value(0.5)
+    app.run()
+    app.button(key="run").click().run()
+    assert not app.exception
+    return app
+
+
+def test_every_screen_says_research_use_only():
+    for page in ("overview", "analyse"):
+        assert "Research use only" in opened(page).warning[0].value
+
+
+def test_the_overview_shows_model_and_installation():
+    app = opened("overview")
+    said = everything(app)
+    assert "random weights for tests" in " ".join(m.value for m in app.sidebar.markdown)
+    assert "**python**" in said
+    assert "Not a medical device" in said
+
+
+def test_nothing_can_be_run_before_something_is_chosen():
+    assert opened().button(key="run").disabled
+
+
+def test_a_case_is_analysed_and_shown_with_its_doubts(mri):
+    app = analysed(opened(), mri=[mri], he=TILE)
+    assert [m.label for m in app.metric] == ["Severity", "Probability of malignancy", "Tumour volume", "Mean gate"]
+    said = everything(app)
+    assert "unvalidated" in said or "divides by" in said
+    assert "random weights" in said
+    assert "unregistered" in said
+    assert "not evidence" in said
+    assert {b.key for b in app.get("download_button")} == {"report", "archive"}
+    assert len(app.get("plotly_chart")) == 4
+    assert "Mueller" not in said
+
+
+def test_moving_the_slice_keeps_the_result(mri):
+    app = analysed(opened(), mri=[mri])
+    before = app.metric[0].value
+    slider = next(s for s in app.slider if s.label == "Slice")
+    slider.set_value(2).run()
+    assert not app.exception
+    assert app.metric[0].value == before
+
+
+def test_a_slide_alone_says_that_there_is_no_map():
+    app = analysed(opened(), he=TILE)
+    assert app.metric[0].value == "undefined"
+    assert any("No MRI was given" in i.value for i in app.info)
+    assert len(app.get("plotly_chart")) == 1
+
+
+def test_a_broken_upload_is_a_sentence_and_the_page_lives_on(mri):
+    app = analysed(opened(), mri=[("Mueller_t1.nii.gz", b"no image", "application/gzip")])
+    assert len(app.error) == 1
+    assert "Mueller" in app.error[0].value  # its own user may read the name; our file name would tell nothing
+    assert "mri00000" not in app.error[0].value
+    assert not app.metric
+    app.file_uploader(key="upload_mri").set_value([mri])
+    app.run()
+    app.button(key="run").click().run()
+    assert not app.error
+    assert app.metric
+
+
+def test_a_missing_resolution_names_the_field_on_screen():
+    app = opened()
+    app.file_uploader(key="upload_he").set_value(TILE)
+    app.run()
+    app.button(key="run").click().run()
+    assert "Microns per pixel of the slide" in app.error[0].value
+    assert "--mpp" not in app.error[0].value
+
+
+def test_our_own_fault_is_an_id_and_nothing_is_lost(mri, monkeypatch, caplog):
+    app = opened()
+    with monkeypatch.context() as patched:
+        patched.setattr(services, "_admit", lambda request: 1 / 0 if request.mri else None)
+        with caplog.at_level(logging.ERROR, logger="cmssd.dashboard"):
+            app = analysed(app, mri=[mri])
+    assert "ZeroDivisionError" in app.error[0].value
+    line = next(r.getMessage() for r in caplog.records if r.name == "cmssd.dashboard")
+    assert line.split()[1] in app.error[0].value
+    assert "Mueller" not in line
+    app.button(key="run").click().run()
+    assert app.metric
+
+
+def test_uploads_and_result_outlive_a_visit_to_another_page(mri):
+    app = analysed(opened(), mri=[mri])
+    app.switch_page("../pages/overview.py").run()
+    app.switch_page("../pages/analyse.py").run()
+    assert app.metric
+    assert "Kept from before: 1 file(s)" in everything(app)
+    assert not app.button(key="run").disabled
+
+
+def test_uploads_lie_in_a_private_folder_without_names(mri):
+    app = opened()
+    app.file_uploader(key="upload_mri").set_value([mri])
+    app.run()
+    kept = app.session_state["cmssd_kept_mri"]
+    assert isinstance(kept, state.Kept)
+    assert kept.paths[0].name == "mri00000_t1.nii.gz"
+    assert stat.S_IMODE(os.stat(kept.folder.parent).st_mode) == 0o700
+    assert not any("Mueller" in part for part in kept.paths[0].parts)
+
+
+def test_several_volumes_are_told_apart_by_their_names_or_asked_for(tmp_path, mri):
+    second = showcase.nifti(tmp_path / "t2.nii.gz", contrast="t2").read_bytes()
+    app = opened()
+    app.file_uploader(key="upload_mri").set_value([mri, ("scan.nii.gz", second, "application/gzip")])
+    app.run()
+    assert app.selectbox(key="contrast_0_of_2").value == "t1"
+    assert app.selectbox(key="contrast_1_of_2").value is None
+    assert app.button(key="run").disabled
+    app.selectbox(key="contrast_1_of_2").set_value("t2").run()
+    app.button(key="run").click().run()
+    assert not app.error
+    shown = next(s for s in app.selectbox if s.label == "Contrast shown")
+    assert list(shown.options) == ["T1", "T2"]
+
+
+def test_the_demo_case_is_the_cohorts_first_row(tmp_path, monkeypatch):
+    showcase.nifti(tmp_path / "a.nii.gz")
+    (tmp_path / "tile.png").write_bytes(showcase.tile())
+    (tmp_path / "cohort.csv").write_text("case_id,mri_t1,slide,slide_mpp\none,a.nii.gz,tile.png,0.5\n")
+    monkeypatch.setenv("CMSSD_COHORT", str(tmp_path))
+    app = opened()
+    assert app.segmented_control(key="source").value == "Demo case"
+    app.button(key="run").click().run()
+    assert not app.error
+    assert len(app.metric) == 4
+    assert app.session_state["cmssd_result"].prediction.patch_attention is not None
+
+
+def test_a_broken_cohort_is_a_sentence(tmp_path, monkeypatch):
+    (tmp_path / "cohort.csv").write_text("case_id,mri_t1\none,gone.nii.gz\n")
+    monkeypatch.setenv("CMSSD_COHORT", str(tmp_path))
+    app = opened()
+    app.button(key="run").click().run()
+    assert "gone.nii.gz" in app.error[0].value
+
+
+def test_unreadable_weights_are_a_sentence_on_every_page(tmp_path, monkeypatch):
+    (tmp_path / "bad.safetensors").write_bytes(b"no weights")
+    monkeypatch.setenv("CMSSD_WEIGHTS", str(tmp_path / "bad.safetensors"))
+    settings.cache_clear()
+    for page in ("overview", "analyse"):
+        assert "bad.safetensors" in opened(page).sidebar.error[0].value
