@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import dataclasses
 import json
+import os
 import socket
 import sys
 from pathlib import Path
@@ -21,6 +22,12 @@ NAMES = [
     *("python", "torch", "SimpleITK", "openslide", "streamlit", "opencv", "staintools"),
     *("dicom decoders", "weights", "cache folder", "disk space", "cores", "memory"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_caller(monkeypatch):
+    for variable in [name for name in os.environ if name.startswith("CMSSD_")]:
+        monkeypatch.delenv(variable)
 
 
 @pytest.fixture
