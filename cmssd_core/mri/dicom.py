@@ -82,7 +82,7 @@ def survey(files: Sequence[Path], *, name: str) -> Survey:
             first_problem.__cause__ = error
     if not frames:
         raise first_problem or InputError(
-            f"'{name}' holds no DICOM image; expected the .dcm files of an MR series, or a .nii, .nii.gz, .nrrd or .mha file"
+            f"'{name}' holds no DICOM image; expected the files of an MR series, or a .nii, .nii.gz, .nrrd or .mha"
         )
     if len({frame.patient for frame in frames if frame.patient}) > 1:
         raise InputError(f"'{name}' holds images of different patients; give the files of one patient")
@@ -90,7 +90,7 @@ def survey(files: Sequence[Path], *, name: str) -> Survey:
 
 
 def choose(found: Survey, *, name: str) -> tuple[dict[str, Series], tuple[Finding, ...]]:
-    """One series for each contrast the headers tell, with findings on what is not used. InputError where none is told."""
+    """One series for each contrast the headers tell, and findings on what is not used. InputError where none is."""
     chosen: dict[str, Series] = {}
     findings: list[Finding] = []
     for series in found.series:
@@ -149,7 +149,8 @@ def stack(series: Series, *, contrast: str, name: str, limit_mb: int, findings: 
         notes += (Finding("info", f"{series.duplicates} duplicate slice(s) left out", where),)
     pixels = _filled(_pixels(frames), slots)
     affine = np.eye(4)
-    assert frames[0].orientation is not None and frames[0].spacing_mm is not None
+    assert frames[0].orientation is not None
+    assert frames[0].spacing_mm is not None
     affine[:3, 0] = frames[0].orientation[:3] * frames[0].spacing_mm[1]
     affine[:3, 1] = frames[0].orientation[3:] * frames[0].spacing_mm[0]
     affine[:3, 2] = normal * step_mm
@@ -194,10 +195,13 @@ def _together(one: Frame, other: Frame) -> bool:
         other.spacing_mm is None
     ):
         return False
-    if one.orientation is not None and other.orientation is not None:
-        # Compared, not rounded: rounding would split a series whose angles lie on the edge of a digit.
-        if not np.allclose(one.orientation, other.orientation, atol=5e-3):
-            return False
+    # Compared, not rounded: rounding would split a series whose angles lie on the edge of a digit.
+    if (
+        one.orientation is not None
+        and other.orientation is not None
+        and not np.allclose(one.orientation, other.orientation, atol=5e-3)
+    ):
+        return False
     if one.spacing_mm is not None and other.spacing_mm is not None:
         return bool(np.allclose(one.spacing_mm, other.spacing_mm, rtol=1e-3))
     return True
@@ -247,8 +251,8 @@ def _places(
     first = frames[0]
     if first.orientation is None or first.spacing_mm is None or any(frame.position is None for frame in frames):
         raise InputError(
-            f"the header of '{name}' does not say where its pictures lie in the patient (position, orientation or pixel "
-            "spacing is missing); export the original series"
+            f"the header of '{name}' does not say where its pictures lie in the patient (position, orientation or "
+            "pixel spacing is missing); export the original series"
         )
     normal = _normal(first)
     axes = [np.linalg.norm(first.orientation[:3]), np.linalg.norm(first.orientation[3:]), np.linalg.norm(normal)]
@@ -349,8 +353,8 @@ def _rivalry(rivals: list[Series], contrast: str) -> Finding:
     sizes = ", ".join(str(len(series.frames)) for series in rivals[:6]) + (", ..." if len(rivals) > 6 else "")
     return Finding(
         "warning",
-        f"{len(rivals)} series could be this contrast ({sizes} slices); the one with most slices is used, of equals the "
-        "first without contrast agent",
+        f"{len(rivals)} series could be this contrast ({sizes} slices); the one with most slices is used, of equals "
+        "the first without contrast agent",
         f"mri {contrast}",
     )
 

@@ -97,7 +97,7 @@ def _refusal(reader: sitk.ImageFileReader, name: str) -> InputError | None:
     shape = " x ".join(str(n) for n in size)
     if reader.GetNumberOfComponents() > 1:
         return InputError(
-            f"'{name}' holds {reader.GetNumberOfComponents()} values a voxel (colour or vectors); expected one grey value"
+            f"'{name}' holds {reader.GetNumberOfComponents()} values a voxel (colour or vectors); expected one grey"
         )
     if "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
         return InputError(f"'{name}' holds complex numbers; expected magnitudes")
@@ -105,7 +105,8 @@ def _refusal(reader: sitk.ImageFileReader, name: str) -> InputError | None:
         return InputError(f"'{name}' is a 2-D picture ({shape}); expected a 3-D image with slice positions")
     if int(np.prod(size[3:])) > 1:
         return InputError(
-            f"'{name}' holds {int(np.prod(size[3:]))} volumes ({shape}); expected one 3-D image, choose a volume and save it alone"
+            f"'{name}' holds {int(np.prod(size[3:]))} volumes ({shape}); expected one 3-D image, "
+            "choose a volume and save it alone"
         )
     if min(size) < 1:
         return InputError(f"'{name}' holds no voxels ({shape}); expected a 3-D image")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -130,7 +131,7 @@ def _square_grid(affine: Affine, shape: tuple[int, int, int], settings: MriSetti
     return _Grid(down=weights[0], across=weights[1], affine=affine @ to_source, pixel_mm=pixel)
 
 
-def _tents(at: npt.NDArray[np.float64], count: int, *, width: float) -> FloatArray:
+def _tents(at: npt.NDArray[np.floating[Any]], count: int, *, width: float) -> FloatArray:
     """Weights (point, source) of a tent `width` source pixels to each side, summing to 1; rows of 0 off the source.
 
     A tent of the coarser of the two pixels is linear interpolation upwards and an antialias filter downwards.
@@ -150,7 +151,8 @@ def _linear(at: npt.NDArray[np.float64], count: int, *, reach: float) -> FloatAr
     inside = np.clip(at, 0, count - 1)
     weights = np.maximum(0.0, 1 - np.abs(inside[:, None] - np.arange(count)[None]))
     weights[(at < -reach - 1e-6) | (at > count - 1 + reach + 1e-6)] = 0
-    return weights.astype(np.float32)
+    linear: FloatArray = weights.astype(np.float32)
+    return linear
 
 
 def _resampled(scores: FloatArray, grid: _Grid, air: float) -> FloatArray:
@@ -162,10 +164,11 @@ def _resampled(scores: FloatArray, grid: _Grid, air: float) -> FloatArray:
 
 
 def _body(volume: Volume, kept: list[int]) -> BoolArray:
-    # An ADC map is noise in air and holes in bone; where an anatomical contrast is there, that one says where the body is.
+    # An ADC map is noise in air and holes in bone; an anatomical contrast, where there is one, says where the body is.
     anatomy = [i for i in kept if volume.contrasts[i] != "adc"] or kept
     masks = [body_mask(volume.voxels[i], volume.spacing_mm) for i in anatomy]
-    return np.logical_or.reduce(masks)
+    body: BoolArray = np.logical_or.reduce(masks)
+    return body
 
 
 def _covered(voxels: FloatArray, body: BoolArray) -> BoolArray:

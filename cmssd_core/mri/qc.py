@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cmssd_core.mri.orient import radiological
-from cmssd_core.types import Finding, FloatArray, Volume
+from cmssd_core.types import Affine, BoolArray, Finding, FloatArray, Level, Volume
 
 _THICK_MM = 6.0
 _ANISOTROPY = 4.0
@@ -34,7 +34,7 @@ def check(volume: Volume) -> tuple[Finding, ...]:
     return tuple(findings)
 
 
-def _grid(volume: Volume, affine: np.ndarray, shape: tuple[int, int, int]) -> list[Finding]:  # type: ignore[type-arg]
+def _grid(volume: Volume, affine: Affine, shape: tuple[int, int, int]) -> list[Finding]:
     column_mm, row_mm, slice_mm = (float(s) for s in np.linalg.norm(affine[:3, :3], axis=0))
     slices, rows, columns = shape
     found: list[Finding] = []
@@ -53,7 +53,7 @@ def _grid(volume: Volume, affine: np.ndarray, shape: tuple[int, int, int]) -> li
         found.append(
             Finding(
                 "info",
-                f"slices are {slice_mm / pixel_mm:.1f} times as far apart as pixels: volumes are coarse along the slices",
+                f"slices are {slice_mm / pixel_mm:.1f} times as far apart as pixels: volumes are coarse along them",
                 "mri",
             )
         )
@@ -100,7 +100,7 @@ def _contrast(contrast: str, voxels: FloatArray) -> list[Finding]:
     body = voxels > low + 0.15 * (float(np.percentile(sample, 99)) - low)
     ratio = _signal_to_noise(voxels, body)
     if contrast != "adc" and ratio is not None and ratio < 8:
-        level = "severe" if ratio < 4 else "warning"
+        level: Level = "severe" if ratio < 4 else "warning"
         found.append(Finding(level, f"is noisy: the signal is {ratio:.1f} times the noise (8 or more is usual)", where))
     jumps = _jumps(voxels, body)
     if jumps:
@@ -115,7 +115,7 @@ def _contrast(contrast: str, voxels: FloatArray) -> list[Finding]:
     return found
 
 
-def _signal_to_noise(voxels: FloatArray, body: np.ndarray) -> float | None:  # type: ignore[type-arg]
+def _signal_to_noise(voxels: FloatArray, body: BoolArray) -> float | None:
     """Immerkaer's noise from second differences in the slice, by the median so that edges count little."""
     if min(voxels.shape[1:]) < 8:
         return None
@@ -134,7 +134,7 @@ def _signal_to_noise(voxels: FloatArray, body: np.ndarray) -> float | None:  # t
     return None if noise <= 0 else signal / noise
 
 
-def _jumps(voxels: FloatArray, body: np.ndarray) -> list[int]:  # type: ignore[type-arg]
+def _jumps(voxels: FloatArray, body: BoolArray) -> list[int]:
     if len(voxels) < 4:
         return []
     area = body.reshape(len(body), -1).sum(1)

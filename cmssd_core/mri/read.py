@@ -141,7 +141,8 @@ def _inferred(opened: _Source, *, limit_mb: int) -> tuple[list[Stack], tuple[Fin
             raise ask(path.name, "from its name")
         if contrast in found:
             raise InputError(
-                f"'{opened.name}' holds several images named like {contrast}; say which one with --contrast {contrast}=PATH"
+                f"'{opened.name}' holds several images named like {contrast}; "
+                f"say which one with --contrast {contrast}=PATH"
             )
         found[contrast] = path
     return [read_image(path, contrast=contrast, limit_mb=limit_mb) for contrast, path in found.items()], ()
