@@ -26,6 +26,7 @@ from cmssd_core.store import ARRAYS, DTYPES, META, PASSING, Store, StoreError, k
 
 KEY = key(what="a result")
 OTHER = key(what="another result")
+CALM = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -52,6 +53,7 @@ def passing(root: Path) -> list[Path]:
 # Keys
 
 
+@settings(deadline=None, suppress_health_check=CALM)
 @given(st.dictionaries(st.from_regex(r"[a-z]{1,8}", fullmatch=True), json_values, max_size=5))
 def test_key_ignores_the_order_of_parts(parts):
     assert key(**parts) == key(**dict(reversed(parts.items())))
@@ -101,7 +103,7 @@ def test_a_key_that_is_no_key_never_reaches_the_disk(tmp_path, bad):
 
 
 @given(arrays=stored_arrays, meta=st.dictionaries(st.text(), json_values, max_size=4))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=CALM)
 def test_what_was_put_comes_back_to_the_bit(tmp_path, arrays, meta):
     store = Store(tmp_path / uuid.uuid4().hex, limit_bytes=None)
     store.put(KEY, arrays=arrays, meta=meta)
@@ -193,7 +195,7 @@ def test_every_truncation_is_a_miss_and_is_removed(tmp_path):
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=CALM)
 def test_a_flipped_bit_is_never_returned(tmp_path, data):
     arrays = {"a": np.arange(12, dtype=np.float64)}
     meta = {"severity_pct": 12.5, "steps": ["one"], "n": 1}
@@ -263,7 +265,7 @@ def test_the_least_recently_used_entries_go_first(tmp_path):
 
 
 @given(limit=st.integers(6_000, 40_000), sizes=st.lists(st.integers(0, 1500), min_size=1, max_size=12))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=CALM)
 def test_the_store_never_exceeds_its_limit(tmp_path, limit, sizes):
     store = Store(tmp_path / uuid.uuid4().hex, limit_bytes=limit)
     for n, size in enumerate(sizes):
