@@ -9,12 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from cmssd_core.slide.pixels import OpenedSlide, open_slide, region, thumbnail
+from cmssd_core.slide.qc import check_overview
 from cmssd_core.slide.tissue import tissue_mask
 from cmssd_core.types import BoolArray, Finding, InputError, PatchBag, Slide, frozen
 
 __all__ = ["PatchSettings", "bag", "grid", "spread", "tissue_mask"]
 
 _WHERE = "slide"
+# Dust and cut edges on empty glass fill less of their grid cell than this.
+_NO_TISSUE = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +68,13 @@ def _bag(
     findings: list[Finding] = []
     overview, scale = thumbnail(opened, max_px=settings.overview_px)
     mask = tissue_mask(overview)
-    if not mask.any():
-        raise InputError(f"no tissue found in {slide.path.name}; pass a slide or region that shows stained tissue")
     edge = settings.patch_px * settings.mpp / slide_mpp  # level-0 px
     width, height = slide.level_sizes[0]
     corners = grid(width=width, height=height, edge=edge)
     tissue = _fractions(mask, corners=corners, edge=edge, scale=scale)
+    if tissue.max() < _NO_TISSUE:
+        seen = next((f": {f.what}" for f in check_overview(overview, mpp=scale * slide_mpp) if f.level == "severe"), "")
+        raise InputError(f"no tissue found in {slide.path.name}{seen}; pass a slide or region with H&E-stained tissue")
     if slide_mpp > 1.5 * settings.mpp:
         what = (
             f"the slide has {slide_mpp:.3g} microns per pixel, patches want {settings.mpp:.3g}: they are enlarged and "
@@ -134,14 +138,14 @@ def spread(points: npt.NDArray[np.float64], *, count: int) -> npt.NDArray[np.int
 def _fractions(
     mask: BoolArray, *, corners: npt.NDArray[np.float64], edge: float, scale: float
 ) -> npt.NDArray[np.float64]:
-    """Fraction of tissue (cell,) in each grid cell, from the overview's mask; outside the slide counts as glass."""
+    """Fraction of tissue (cell,) in the part of each grid cell that lies on the slide, from the overview's mask."""
     total = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1))
     total[1:, 1:] = mask.cumsum(0).cumsum(1)
     low = np.floor(corners / scale + 0.5).astype(int)
     high = np.maximum(np.floor((corners + edge) / scale + 0.5).astype(int), low + 1)
-    area = (high - low).prod(1)
     limit = np.array(mask.shape[::-1])
     low, high = np.clip(low, 0, limit), np.clip(high, 0, limit)
+    area = np.maximum((high - low).prod(1), 1)
     inside = (
         total[high[:, 1], high[:, 0]]
         - total[low[:, 1], high[:, 0]]

@@ -23,7 +23,12 @@ def prepare(
     """
     raw, findings, steps = bag(slide, settings=patch_settings or PatchSettings())
     overview, scale = thumbnail(slide, max_px=_OVERVIEW_PX)
-    findings = (*findings, *qc.check(overview, overview_mpp=scale * raw.slide_mpp, bag=raw))
+    remarks = qc.check(overview, overview_mpp=scale * raw.slide_mpp, bag=raw)
+    if qc.featureless(raw) and any("pen or ink" in remark.what for remark in remarks):
+        raise InputError(
+            f"{slide.path.name} shows pen and nothing in focus beside it; pass a region with H&E-stained tissue"
+        )
+    findings = (*findings, *remarks)
     if backend == "staintools":
         from cmssd_core.slide import staintools_backend
 

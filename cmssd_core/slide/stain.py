@@ -106,17 +106,14 @@ def fit(pixels: Uint8Array, *, backend: Backend = "native") -> Stain:
             "the colours found absorb less than nothing in one channel, as pen or fluorescence do and H&E does not; "
             "use an H&E-stained slide without pen over the tissue"
         )
-    if not (stain.max_concentration > 0.01).all():
-        raise InputError(
-            "one of the two stains has no strength anywhere; use a slide stained with both haematoxylin and eosin"
-        )
     return stain
 
 
 def estimate(pixels: Uint8Array, *, backend: Backend = "native") -> Stain:
     """The stain by Macenko's arithmetic alone, whatever the pixels show.
 
-    pixels: uint8 (..., 3). Raises InputError where the arithmetic has no answer: fewer than three pixels of tissue.
+    pixels: uint8 (..., 3). Raises InputError where the arithmetic has no answer: fewer than three pixels of tissue,
+    or a stain that 99 of 100 pixels lack.
     """
     flat = pixels.reshape(-1, 3)
     step = -(-len(flat) // _FIT_PIXELS)
@@ -124,12 +121,21 @@ def estimate(pixels: Uint8Array, *, backend: Backend = "native") -> Stain:
     if backend == "staintools":
         from cmssd_core.slide import staintools_backend
 
-        return Stain(*staintools_backend.estimate(flat))
+        return _with_strength(*staintools_backend.estimate(flat))
     tissue = flat[dark_enough(flat)]
     if len(tissue) < 3:
         raise InputError("no pixel is darker than bare glass, so no stain can be measured; choose a slide with tissue")
     vectors = _vectors(tissue)
-    return Stain(vectors, _strength(flat, vectors))
+    return _with_strength(vectors, _strength(flat, vectors))
+
+
+def _with_strength(vectors: npt.NDArray[np.float64], strength: npt.NDArray[np.float64]) -> Stain:
+    if not (np.isfinite(vectors).all() and (strength > 0).all()):
+        raise InputError(
+            "one of the two stains is absent in 99 of 100 pixels, so colours cannot be scaled to it; choose a region "
+            "with more tissue, stained with haematoxylin and eosin"
+        )
+    return Stain(vectors, strength)
 
 
 def normalise(
