@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from cmssd_core.mri.nifti import whole
 from cmssd_core.mri.stack import Stack, sound
 from cmssd_core.types import Affine, Finding, InputError
 
@@ -39,6 +40,8 @@ def read_image(path: Path, *, contrast: str, limit_mb: int) -> Stack:
         raise what
     if int(np.prod(size)) * 4 > limit_mb << 20:
         raise InputError(f"'{path.name}' unpacks to more than {limit_mb} MB; crop it or raise CMSSD_UNPACKED_LIMIT_MB")
+    if (suffix(path) or "").startswith(".nii"):
+        whole(path)
     findings: list[Finding] = []
     keys = set(reader.GetMetaDataKeys())
     if {"qform_code", "sform_code"} <= keys and not any(

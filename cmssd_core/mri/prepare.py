@@ -143,7 +143,8 @@ def _tents(at: npt.NDArray[np.floating[Any]], count: int, *, width: float) -> Fl
     weights = np.where(weights.sum(1, keepdims=True) > 0.5, weights, near)
     weights /= weights.sum(1, keepdims=True)
     weights[(at < -0.5) | (at > count - 0.5)] = 0
-    return weights.astype(np.float32)
+    tents: FloatArray = weights.astype(np.float32)
+    return tents
 
 
 def _linear(at: npt.NDArray[np.float64], count: int, *, reach: float) -> FloatArray:
