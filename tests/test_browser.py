@@ -1,0 +1,187 @@
+"""The dashboard in a real Chromium: upload, run, look, take the report away, and survive a broken file."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import ProxyHandler, build_opener
+
+import pytest
+import showcase
+
+CHROMIUM = Path("/usr/bin/chromium")
+ROOT = Path(__file__).resolve().parents[1]
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+WAIT_MS = 60_000
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no {CHROMIUM}: install Debian's chromium to run browser tests"),
+]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def launched(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    environment = os.environ | {
+        "CMSSD_WEIGHTS": str(folder / "random.safetensors"),
+        "CMSSD_CACHE_DIR": str(folder / "cache"),
+        "PYTHONPATH": str(ROOT),
+        "TMPDIR": str(folder),
+    }
+    environment.pop("CMSSD_COHORT", None)
+    command = [sys.executable, "-m", "dashboard.launch", "--headless", *arguments]
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    folder = tmp_path_factory.mktemp("served")
+    showcase.weights(folder)
+    showcase.nifti(folder / "Mueller_Anna_t1.nii.gz")
+    (folder / "tile.png").write_bytes(showcase.tile())
+    (folder / "broken_t1.nii.gz").write_bytes(b"this is no image")
+    port = free_port()
+    process = launched(folder, "--port", str(port))
+    address, opener = f"http://127.0.0.1:{port}", build_opener(ProxyHandler({}))
+    for _ in range(240):
+        try:
+            with opener.open(f"{address}/health", timeout=5) as answer:
+                assert json.load(answer)["status"] == "ok"
+            break
+        except OSError:
+            assert process.poll() is None, process.stdout.read() if process.stdout else ""
+            time.sleep(0.5)
+    else:
+        pytest.fail("the dashboard did not answer within two minutes")
+    yield address, folder
+    process.send_signal(signal.SIGINT)
+    log, _ = process.communicate(timeout=30)
+    assert "Mueller" not in log
+    assert not list(folder.glob("cmssd-session-*")), "uploads outlived the server"
+
+
+@pytest.fixture
+def page(server):
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        opened = browser.new_page(viewport={"width": 1280, "height": 1000}, accept_downloads=True)
+        opened.set_default_timeout(WAIT_MS)
+        outside: list[str] = []
+        opened.on("request", lambda r: outside.append(r.url) if r.url.startswith("http") else None)
+        yield opened
+        browser.close()
+    assert not [url for url in outside if not url.startswith(server[0])], "the screen asked the internet"
+    assert not [url for url in outside if "Mueller" in url]
+
+
+def choose_files(page, server) -> None:
+    page.goto(f"{server[0]}/analyse")
+    page.get_by_role("heading", name="Analyse a case").wait_for()
+    page.get_by_text("Your files").click()
+
+
+def upload(page, slot: int, path: Path) -> None:
+    page.locator("input[type=file]").nth(slot).set_input_files(str(path))
+    page.get_by_role("button", name=f"Remove {path.name}").wait_for()  # names are shortened on screen, not here
+
+
+def run(page) -> None:
+    button = page.get_by_role("button", name="Run")
+    button.click()
+    page.get_by_test_id("stExpander").filter(has_text=re.compile("Done|Stopped")).first.wait_for()
+
+
+def test_a_case_from_upload_to_report(page, server, tmp_path):
+    choose_files(page, server)
+    upload(page, 0, server[1] / "Mueller_Anna_t1.nii.gz")
+    upload(page, 1, server[1] / "tile.png")
+    page.get_by_test_id("stNumberInputField").first.fill("0.5")
+    page.keyboard.press("Enter")
+    run(page)
+    page.get_by_role("heading", name="Result").wait_for()
+    severity = page.get_by_test_id("stMetricValue").first.inner_text()
+    assert re.fullmatch(r"\d+\.\d %|undefined", severity)
+    assert page.get_by_text("Research use only").first.is_visible()
+
+    charts = page.get_by_test_id("stPlotlyChart")
+    charts.nth(3).wait_for()
+    slider = page.get_by_test_id("stSlider").filter(has_text="Slice").locator("input")
+    start = int(slider.input_value())
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    page.locator(f'[aria-label*="slice {start + 1} of 12"]').first.wait_for()
+    assert page.get_by_test_id("stMetricValue").first.inner_text() == severity
+
+    map_box = charts.first.bounding_box()
+    page.mouse.move(map_box["x"] + map_box["width"] / 2, map_box["y"] + map_box["height"] * 0.4)
+    hover = charts.first.locator(".hoverlayer text").first
+    hover.wait_for()
+    assert re.search(r"T1 [\d.]+.*tumour [01]\.\d{3}", hover.text_content() or "")
+
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Report (HTML)").click()
+    assert "Mueller" not in download.value.suggested_filename
+    download.value.save_as(tmp_path / "report.html")
+    report = (tmp_path / "report.html").read_text("utf-8")
+    assert "Research use only" in report
+    assert severity.removesuffix(" %") in report
+    assert "Mueller" not in report
+    page.goto((tmp_path / "report.html").as_uri())
+    assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0 && i.alt)")
+
+
+def test_a_broken_upload_is_a_sentence_and_the_page_lives_on(page, server):
+    choose_files(page, server)
+    upload(page, 0, server[1] / "broken_t1.nii.gz")
+    run(page)
+    sentence = page.get_by_test_id("stAlert").filter(has_text="broken_t1.nii.gz")
+    sentence.wait_for()
+    assert "Traceback" not in page.content()
+    page.get_by_role("button", name="Remove broken_t1.nii.gz").click()
+    upload(page, 0, server[1] / "Mueller_Anna_t1.nii.gz")
+    run(page)
+    page.get_by_role("heading", name="Result").wait_for()
+
+
+@pytest.mark.parametrize("width", [1280, 1920])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_overview_fits_the_screen_and_is_legible(page, server, width, scheme):
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 1000})
+    page.goto(server[0])
+    page.get_by_text("This installation").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    small = page.evaluate(
+        """() => [...document.querySelectorAll("body *")].filter(e => e.offsetParent !== null
+             && [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim())
+             && parseFloat(getComputedStyle(e).fontSize) < 12).map(e => e.textContent)"""
+    )
+    assert small == []
+
+
+def test_a_taken_port_is_a_sentence(server):
+    port = server[0].rsplit(":", 1)[1]
+    done = launched(server[1], "--port", port)
+    said, _ = done.communicate(timeout=60)
+    assert done.returncode == 2
+    assert said.startswith(f"port {port} is taken")
+    assert len(said.strip().splitlines()) == 1
