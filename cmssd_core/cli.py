@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -20,11 +19,14 @@ from cmssd_core.types import CONTRASTS, InputError
 
 app = typer.Typer(
     add_completion=False,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="CM-SSD: bone-sarcoma severity from an MRI and an H&E slide. Research use only.",
 )
 err = Console(stderr=True)
+#: What Typer raises for an unknown option or a bad value; it exports only this heir of it.
+MISUSE: tuple[type[Exception], ...] = tuple(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
+)
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout and nothing else")]
 
 
@@ -112,15 +114,18 @@ def synth(
     preset: str = "paper",
     cases: Annotated[int, typer.Option(help="number of cases")] = 600,
     seed: int = 1,
+    contrasts: Annotated[str, typer.Option(help="MRI contrasts, comma-separated")] = "t1,t2,stir,adc",
     workers: Annotated[int, typer.Option(help="processes")] = 2,
 ) -> None:
     """Make a synthetic cohort with a known truth; a killed run goes on where it stopped."""
     from cmssd_core.synthetic import cohort
+    from cmssd_core.synthetic.phantom import ScanSettings
 
+    scan = ScanSettings(contrasts=tuple(contrasts.split(",")))
     with _bar("synth") as advance:
         path = cohort.write(
             out,
-            settings=cohort.SynthSettings(preset=preset, cases=cases, seed=seed),
+            settings=cohort.SynthSettings(preset=preset, cases=cases, seed=seed, scan=scan),
             workers=workers,
             progress=lambda done, of: advance(done, of, "cases"),
         )
@@ -154,7 +159,7 @@ def train(
 @app.command()
 def models(as_json: Json = False) -> None:
     """List what is on offer."""
-    from cmssd_core.models.listing import listing
+    from cmssd_core.listing import listing
 
     rows = listing()
     if as_json:
@@ -228,15 +233,15 @@ def main(arguments: list[str] | None = None) -> None:
     """The program `cmssd`: runs a command and exits with the status that cli.md promises."""
     try:
         sys.exit(app(arguments, standalone_mode=False) or 0)
-    except click.ClickException as misuse:
-        print(f"{misuse.format_message()} (see cmssd --help)", file=sys.stderr)
-        sys.exit(2)
     except InputError as mistake:
         print(str(mistake), file=sys.stderr)
         sys.exit(2)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print("interrupted; what was finished is kept", file=sys.stderr)
         sys.exit(130)
+    except MISUSE as misuse:
+        print(f"{misuse} (see cmssd --help)", file=sys.stderr)
+        sys.exit(2)
     except Exception as fault:
         if Settings().debug:
             raise

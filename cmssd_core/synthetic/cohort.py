@@ -23,7 +23,7 @@ from cmssd_core.cohort import COLUMNS, split_by_patient, write_table
 from cmssd_core.mri.mask import to_image
 from cmssd_core.synthetic.histology import section
 from cmssd_core.synthetic.latents import PRESETS, Latent, draw, oracles
-from cmssd_core.synthetic.phantom import ScanSettings, scan
+from cmssd_core.synthetic.phantom import SIGNALS, ScanSettings, scan
 from cmssd_core.types import InputError
 
 
@@ -53,6 +53,8 @@ def write(
     """
     if settings.preset not in PRESETS:
         raise InputError(f"preset {settings.preset!r} came, expected {' or '.join(PRESETS)}; choose one of these")
+    if unknown := set(settings.scan.contrasts) - set(SIGNALS):
+        raise InputError(f"contrast {unknown.pop()!r} came, expected some of {', '.join(SIGNALS)}; choose from these")
     if settings.cases < 1:
         raise InputError(f"{settings.cases} cases came, expected at least 1; give --cases N")
     (out / "cases").mkdir(parents=True, exist_ok=True)
@@ -94,7 +96,8 @@ def _write_case(out: Path, number: int, settings: SynthSettings) -> None:
     relative = f"cases/{name_of(number)}"
     row: dict[str, object] = dict.fromkeys(COLUMNS)
     for contrast, image in body.images.items():
-        sitk.WriteImage(to_image(image, body.affine), str(part / f"{contrast}.nii.gz"))
+        stored = to_image(np.round(image).astype(np.int16), body.affine)
+        sitk.WriteImage(stored, str(part / f"{contrast}.nii.gz"))
         row[f"mri_{contrast}"] = f"{relative}/{contrast}.nii.gz"
     masks = {"tumour_mask": body.tumour, "bone_mask": body.bone, "cortical_destruction_mask": body.destruction}
     for column, mask in masks.items():

@@ -31,6 +31,7 @@ TISSUE = np.array(
         [0.30, 900, 15, 1100, 15, 0.7],
     ]
 )
+SIGNALS = ("t1", "t2", "stir", "adc")  # contrasts with a signal equation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,7 @@ class ScanSettings:
     shape: tuple[int, int, int] = (16, 128, 128)
     in_plane_mm: float = 1.5
     slice_mm: float = 4.5
-    contrasts: tuple[str, ...] = ("t1", "t2", "stir", "adc")
+    contrasts: tuple[str, ...] = SIGNALS
 
 
 @dataclass(frozen=True, eq=False)

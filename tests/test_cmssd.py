@@ -1,0 +1,116 @@
+"""CM-SSD beside its paper: each equation against a computation by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from batches import random_batch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from cmssd_core.losses import LossWeights, Targets, focal_bce, loss, soft_dice_loss
+from cmssd_core.models.cmssd import CMSSD, CrossModalGate, PatchToRegion, severity_pct
+
+
+def test_equations_2_and_3_are_a_sigmoid_of_a_convolution_and_a_gated_sum() -> None:
+    torch.manual_seed(1)
+    gate = CrossModalGate(2)
+    f_mri, f_he = torch.randn(1, 2, 5, 5), torch.randn(1, 2, 5, 5)
+    fused, alpha = gate(f_mri, f_he)
+    both = torch.cat([f_mri, f_he], 1)[0, :, 1:4, 1:4]  # neighbourhood of cell (2, 2)
+    by_hand = 1 / (1 + np.exp(-float((gate.w_cross.weight[0] * both).sum() + gate.w_cross.bias)))
+    assert float(alpha[0, 0, 2, 2]) == pytest.approx(by_hand, rel=1e-5)
+    assert alpha.shape == (1, 1, 5, 5)  # a single map for all channels
+    expected = by_hand * f_mri[0, :, 2, 2] + (1 - by_hand) * f_he[0, :, 2, 2]
+    torch.testing.assert_close(fused[0, :, 2, 2], expected, rtol=1e-4, atol=1e-5)
+
+
+MAPS = hnp.arrays(np.float64, (2, 3, 4), elements=st.floats(0, 1))
+
+
+@given(MAPS, MAPS)
+def test_severity_is_between_0_and_100_and_undefined_only_without_bone(tumour: np.ndarray, bone: np.ndarray) -> None:
+    score = severity_pct(torch.tensor(tumour)[None], torch.tensor(bone)[None])[0]
+    if bone.sum() > 0:
+        assert -1e-9 <= float(score) <= 100 + 1e-6
+    else:
+        assert bool(score.isnan())
+
+
+def test_severity_counts_tumour_inside_the_bone_only() -> None:
+    bone, tumour = torch.zeros(1, 4, 4), torch.zeros(1, 4, 4)
+    bone[:, :2] = 1  # 8 cells
+    tumour[:, 1:3] = 1  # 4 cells inside, 4 outside
+    assert float(severity_pct(tumour, bone)) == pytest.approx(50.0)
+
+
+def test_patches_lie_where_the_site_says_and_everywhere_else_is_the_pooled_vector() -> None:
+    batch = replace(random_batch(CMSSD("compact").spec, cases=1, patches=1), patch_mm=torch.zeros(1, 1, 2))
+    batch = replace(batch, site_voxel=torch.tensor([[1.0, 9.5, 21.5]]))  # centre of cell (2, 5): 4 i + 1.5
+    vectors, pooled = torch.tensor([[[7.0, 8.0]]]), torch.tensor([[1.0, 2.0]])
+    laid = PatchToRegion()(vectors, pooled, batch, (3, 16, 16))
+    expected = pooled[:, None, :, None, None].expand(1, 3, 2, 16, 16).clone()
+    expected[0, 1, :, 2, 5] = vectors[0, 0]
+    torch.testing.assert_close(laid, expected)
+
+
+def test_half_a_cell_away_two_cells_share_a_patch() -> None:
+    batch = replace(random_batch(CMSSD("compact").spec, cases=1, patches=1), patch_mm=torch.zeros(1, 1, 2))
+    batch = replace(batch, site_voxel=torch.tensor([[0.0, 9.5, 23.5]]))
+    laid = PatchToRegion()(torch.tensor([[[8.0]]]), torch.tensor([[0.0]]), batch, (1, 16, 16))
+    assert float(laid[0, 0, 0, 2, 5]) == pytest.approx(4.0)  # half the patch, half the pooled vector (0)
+    assert float(laid[0, 0, 0, 2, 6]) == pytest.approx(4.0)
+
+
+def test_the_affine_matrix_starts_as_the_identity_and_learns() -> None:
+    mapping = PatchToRegion()
+    torch.testing.assert_close(mapping.matrix.detach(), torch.eye(2))
+    batch = random_batch(CMSSD("compact").spec)
+    mapping(torch.randn(2, 4, 8), torch.randn(2, 8), batch, (3, 16, 16)).square().sum().backward()
+    assert float(mapping.matrix.grad.abs().sum()) > 0
+    assert float(mapping.shift_mm.grad.abs().sum()) > 0
+
+
+def test_without_a_site_every_cell_is_the_pooled_vector() -> None:
+    batch = random_batch(CMSSD("compact").spec, site=False)
+    pooled = torch.randn(2, 8)
+    laid = PatchToRegion()(torch.randn(2, 4, 8), pooled, batch, (3, 16, 16))
+    torch.testing.assert_close(laid, pooled[:, None, :, None, None].expand_as(laid))
+
+
+def test_focal_loss_without_the_factor_is_cross_entropy() -> None:
+    logits, target = torch.randn(50), (torch.rand(50) > 0.5).float()
+    plain = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    torch.testing.assert_close(focal_bce(logits, target, gamma=0.0), plain)
+
+
+def test_the_focal_factor_moves_weight_from_easy_to_hard() -> None:
+    logits, target = torch.tensor([4.0, -1.0]), torch.tensor([1.0, 1.0])  # easy, hard
+    plain, focal = focal_bce(logits, target, gamma=0.0), focal_bce(logits, target, gamma=2.0)
+    assert float(focal[1] / focal[0]) > float(plain[1] / plain[0]) * 100
+
+
+def test_dice_loss_is_zero_where_both_are_empty_and_where_both_agree() -> None:
+    empty, full = torch.zeros(1, 4, 4), torch.ones(1, 4, 4)
+    assert float(soft_dice_loss(empty, empty)) == 0.0
+    assert float(soft_dice_loss(full, full)) == pytest.approx(0.0)
+    assert float(soft_dice_loss(empty, full)) == pytest.approx(1 - 1 / 17)
+
+
+def test_cases_without_an_mri_do_not_move_the_maps() -> None:
+    torch.manual_seed(0)
+    model = CMSSD("compact")
+    batch = random_batch(model.spec)
+    present = {**batch.present, "mri": torch.tensor([True, False])}
+    batch = replace(batch, present=present)
+    truth = Targets(torch.zeros(2, 3, 64, 64), torch.ones(2, 3, 64, 64), torch.zeros(2))
+    other = Targets(truth.tumour.clone(), truth.bone.clone(), truth.malignant)
+    other.tumour[1] = 1
+    one = loss(model(batch), truth, batch, weights=LossWeights())
+    two = loss(model(batch), other, batch, weights=LossWeights())
+    for name in one:
+        torch.testing.assert_close(one[name], two[name])

@@ -1,0 +1,159 @@
+"""One suite for every model in MODELS: the contract that the rest of the program leans on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from batches import random_batch
+
+from cmssd_core.listing import gflop
+from cmssd_core.models import MODELS
+from cmssd_core.models.base import Model
+from cmssd_core.types import InputError, ModelOutput
+from cmssd_core.weights_file import WeightsInfo, load, save
+
+
+def compact(name: str) -> Model:
+    torch.manual_seed(0)
+    return MODELS[name]("compact").eval()
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model(request: pytest.FixtureRequest) -> Model:
+    return compact(request.param)
+
+
+def heads(output: ModelOutput) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in vars(output).items() if isinstance(value, torch.Tensor)}
+
+
+def test_heads_promised_are_heads_filled(model: Model) -> None:
+    with torch.no_grad():
+        output = model(random_batch(model.spec))
+    assert set(heads(output)) == set(model.produces)
+    assert output.tumour_logits is not None
+    assert output.tumour_logits.shape == (2, 3, 64, 64)
+    assert output.malignant_logit.shape == (2,)
+    cross = output.attention["cross"]
+    assert 0 <= float(cross.min()) <= float(cross.max()) <= 1
+
+
+def test_every_parameter_gets_a_gradient(model: Model) -> None:
+    model.zero_grad()
+    output = model(random_batch(model.spec))
+    sum(value.sum() for value in heads(output).values()).backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None or not bool(p.grad.abs().sum() > 0)]
+    assert without == []
+
+
+def test_padding_patches_never_count(model: Model) -> None:
+    batch = random_batch(model.spec)
+    valid = batch.valid["he"].clone()
+    valid[:, 2:] = False
+    padded = replace(batch, valid={**batch.valid, "he": valid})
+    noisy = batch.inputs["he"].clone()
+    noisy[:, 2:] = 1 - noisy[:, 2:]
+    changed = replace(padded, inputs={**batch.inputs, "he": noisy})
+    with torch.no_grad():
+        one, other = heads(model(padded)), heads(model(changed))
+    for name in one:
+        torch.testing.assert_close(one[name], other[name])
+
+
+def test_padding_slices_never_count(model: Model) -> None:
+    batch = random_batch(model.spec)
+    valid = batch.valid["mri"].clone()
+    valid[:, 2:] = False
+    noisy = batch.inputs["mri"].clone()
+    noisy[:, 2:] *= -3
+    with torch.no_grad():
+        one = model(replace(batch, valid={**batch.valid, "mri": valid}))
+        other = model(replace(batch, valid={**batch.valid, "mri": valid}, inputs={**batch.inputs, "mri": noisy}))
+    torch.testing.assert_close(one.malignant_logit, other.malignant_logit)
+    torch.testing.assert_close(one.severity_pct, other.severity_pct)
+
+
+def test_a_case_gets_the_same_answer_alone_and_in_company(model: Model) -> None:
+    batch = random_batch(model.spec, cases=3)
+    alone = replace(
+        batch,
+        ids=batch.ids[:1],
+        **{name: {k: v[:1] for k, v in getattr(batch, name).items()} for name in ("inputs", "valid", "present")},
+        patch_mm=batch.patch_mm[:1],
+        site_voxel=batch.site_voxel[:1],
+        spacing_mm=batch.spacing_mm[:1],
+    )
+    with torch.no_grad():
+        together, single = heads(model(batch)), heads(model(alone))
+    for name in single:
+        torch.testing.assert_close(together[name][:1], single[name], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("missing", ["mri", "he"])
+def test_a_missing_modality_is_allowed_where_the_model_says_so(model: Model, missing: str) -> None:
+    if missing not in model.optional:
+        pytest.skip(f"{type(model).__name__} needs {missing}")
+    batch = random_batch(model.spec)
+    present = {**batch.present, missing: torch.zeros(2, dtype=torch.bool), "site": torch.zeros(2, dtype=torch.bool)}
+    valid = {**batch.valid, missing: torch.zeros_like(batch.valid[missing])}
+    hidden = replace(batch, present=present, valid=valid)
+    gone = replace(hidden, inputs={k: v for k, v in batch.inputs.items() if k != missing})
+    with torch.no_grad():
+        one, other = model(hidden), model(gone)
+    torch.testing.assert_close(one.malignant_logit, other.malignant_logit)
+    assert (one.tumour_logits is None) == (missing == "mri")
+    assert (other.severity_pct is None) == (missing == "mri")
+    noise = replace(hidden, inputs={**batch.inputs, missing: torch.randn_like(batch.inputs[missing])})
+    with torch.no_grad():
+        torch.testing.assert_close(model(noise).malignant_logit, one.malignant_logit)
+
+
+def test_a_case_without_any_modality_is_refused(model: Model) -> None:
+    batch = random_batch(model.spec)
+    none = torch.zeros(2, dtype=torch.bool)
+    with pytest.raises(InputError, match="neither MRI nor H&E"):
+        model(replace(batch, present={"mri": none, "he": none, "site": none}))
+
+
+def test_save_and_load_give_the_same_numbers(model: Model, tmp_path) -> None:
+    info = WeightsInfo(model="cmssd", size="compact", trained="nothing", spec=model.spec)
+    save(model, tmp_path / "w.safetensors", info=info, dtype=torch.float32)
+    again, told, model_id = load(tmp_path / "w.safetensors")
+    assert told == info
+    assert model_id.startswith("cmssd-compact-")
+    batch = random_batch(model.spec)
+    with torch.no_grad():
+        torch.testing.assert_close(heads(again(batch)), heads(model(batch)))
+
+
+def test_bfloat16_agrees_within_the_stated_tolerance(model: Model) -> None:
+    batch = random_batch(model.spec)
+    with torch.no_grad():
+        exact = model(batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = model(batch)
+    difference = (exact.tumour_logits.sigmoid() - rough.tumour_logits.float().sigmoid()).abs().max()
+    assert float(difference) <= 0.02
+
+
+@pytest.mark.parametrize("damage", ["text", "empty", "half", "foreign"])
+def test_damaged_weights_are_refused_with_a_sentence(damage: str, tmp_path) -> None:
+    from safetensors.torch import save_file
+
+    path = tmp_path / "w.safetensors"
+    if damage == "foreign":
+        save_file({"x": torch.zeros(1)}, str(path))
+    else:
+        path.write_bytes({"text": b"hello", "empty": b"", "half": b"\x40\x00\x00\x00\x00\x00\x00\x00{"}[damage])
+    with pytest.raises(InputError):
+        load(path)
+
+
+def test_the_reference_size_has_the_papers_parameters_and_operations() -> None:
+    """Seed 000, section 4: 24.6 million parameters, 18.2 GFLOP for one pair of 256 x 256 pixels."""
+    model = MODELS["cmssd"]("reference")
+    parameters = sum(p.numel() for p in model.parameters())
+    assert parameters == pytest.approx(24.6e6, rel=0.01)
+    assert gflop(model, px=256) == pytest.approx(18.2, rel=0.03)
