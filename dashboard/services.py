@@ -175,10 +175,10 @@ def asked(
     contrasts: Mapping[str, int] | None,
     slide: state.Kept | None,
     mpp: float | None,
-    site_mm: tuple[float, float, float] | None,
+    site_mm: tuple[float, ...] | None,
 ) -> Request | None:
     """The request that uploads and choices make up; None while something is still to be chosen."""
-    if (volume is None and slide is None) or contrasts is None:
+    if (volume is None and slide is None) or contrasts is None or (site_mm is not None and len(site_mm) != 3):
         return None
     mri = None if volume is None or contrasts else volume.paths[0] if len(volume.paths) == 1 else volume.folder
     named = {name: volume.paths[number] for name, number in contrasts.items()} if volume is not None else {}
@@ -187,7 +187,7 @@ def asked(
         contrasts=named,
         he=None if slide is None else slide.paths[0],
         mpp=mpp,
-        site_mm=site_mm,
+        site_mm=None if site_mm is None else (site_mm[0], site_mm[1], site_mm[2]),
         names={ours: theirs for kept in (volume, slide) if kept is not None for ours, theirs in kept.names.items()},
     )
 
@@ -217,7 +217,7 @@ def analyse(request: Request, progress: Progress) -> state.Result:
     finally:
         lock.release()
     progress(0.9, "writing the report")
-    return _with_files(case, prediction)
+    return _with_files(request, case, prediction)
 
 
 def _admit(request: Request) -> Case:
@@ -243,7 +243,7 @@ def _on_screen(sentence: str, request: Request) -> str:
     return sentence
 
 
-def _with_files(case: Case, prediction: Prediction) -> state.Result:
+def _with_files(request: Request, case: Case, prediction: Prediction) -> state.Result:
     from cmssd_core.report import files
 
     folder = Path(tempfile.mkdtemp(dir=_session_folder()))
@@ -256,4 +256,4 @@ def _with_files(case: Case, prediction: Prediction) -> state.Result:
         page = (folder / "result" / "report.html").read_bytes()
     finally:
         _remove(folder)
-    return state.Result(case, prediction, page, packed.getvalue())
+    return state.Result(request, case, prediction, page, packed.getvalue())

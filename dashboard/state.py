@@ -28,8 +28,12 @@ class Kept:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """An admitted case and what the model says of it; html and archive are the downloads, made once."""
+    """An admitted case and what the model says of it; html and archive are the downloads, made once.
 
+    request: what was asked for, to be compared with what the screen asks for now.
+    """
+
+    request: object
     case: Case
     prediction: Prediction
     html: bytes

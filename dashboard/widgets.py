@@ -27,6 +27,7 @@ class Check(Protocol):
     ok: bool
     found: str
     advice: str | None
+    required: bool
 
 
 _LOG = logging.getLogger("cmssd.dashboard")
@@ -153,20 +154,26 @@ def contrast_choice(kept: state.Kept | None) -> dict[str, int] | None:
     return chosen
 
 
-def site_choice() -> tuple[float, float, float] | None:
-    """Where the biopsy was taken, if known: RAS+ mm in the MRI's frame."""
+def site_choice() -> tuple[float, ...] | None:
+    """Where the biopsy was taken, RAS+ mm in the MRI's frame; None = unregistered, fewer than three = incomplete."""
     if not st.checkbox("The biopsy site is known", key="site_known"):
         return None
     st.markdown(":small[RAS+ mm in the MRI's frame: x grows to the patient's right, y to the front, z to the head.]")
-    columns = st.columns(3)
-    x, y, z = (c.number_input(f"{n}, mm", value=0.0, key=f"site_{n}") for c, n in zip(columns, "xyz", strict=True))
-    return float(x), float(y), float(z)
+    given = [
+        column.number_input(f"{axis}, mm", value=None, key=f"site_{axis}", format="%.1f")
+        for column, axis in zip(st.columns(3), "xyz", strict=True)
+    ]
+    site = tuple(float(v) for v in given if v is not None)
+    if len(site) < 3:
+        st.info("Fill in all three coordinates, or untick the box.", icon=":material/info:")
+    return site
 
 
 def checks(found: Sequence[Check]) -> None:
     """The doctor's findings: what is right, what is not and how to mend it."""
     for check in found:
-        mark = ":green-badge[:material/check: ok]" if check.ok else ":orange-badge[:material/build: mend]"
+        missing = ":red-badge[:material/build: mend]" if check.required else ":orange-badge[:material/info: optional]"
+        mark = ":green-badge[:material/check: ok]" if check.ok else missing
         advice = f" – {_plain(str(check.advice))}" if check.advice and not check.ok else ""
         st.markdown(f"{mark} **{_plain(str(check.name))}**: {_plain(str(check.found))}{advice}")
 

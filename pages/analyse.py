@@ -43,6 +43,8 @@ if st.button("Run", type="primary", key="run", icon=":material/play_arrow:", dis
 result = state.result()
 if result is not None:
     st.header("Result")
+    if result.request != request:
+        st.warning("The choices above have changed since this result was made; press **Run** for a new one.")
     st.markdown(f"Case `{result.case.id[:12]}`, model `{result.prediction.model_id}`")
     widgets.figures(result.prediction)
     st.subheader("Quality of the inputs")

@@ -30,7 +30,7 @@ with right.container(border=True, height="stretch"):
 st.subheader("Start")
 st.markdown(
     "Open **Analyse**, take the demo case or upload an MRI (NIfTI, NRRD, MHA, a DICOM series or a zip of one) and a "
-    "slide (SVS, NDPI, MRXS, TIFF, or a PNG or JPEG tile with its microns per pixel), and press **Run**. Files stay on "
+    "slide (SVS, NDPI, TIFF, or a PNG or JPEG tile with its microns per pixel), and press **Run**. Files stay on "
     "this machine and are deleted when the session ends."
 )
 st.page_link("../pages/analyse.py", label="Analyse a case", icon=":material/arrow_forward:")

@@ -5,10 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import stat
+import threading
+import time
+import zipfile
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 import showcase
+import SimpleITK as sitk
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
@@ -163,6 +169,83 @@ def test_uploads_lie_in_a_private_folder_without_names(mri):
     assert kept.paths[0].name == "mri00000_t1.nii.gz"
     assert stat.S_IMODE(os.stat(kept.folder.parent).st_mode) == 0o700
     assert not any("Mueller" in part for part in kept.paths[0].parts)
+    st.cache_resource.clear()  # what Streamlit does for a session that ends
+    assert not kept.folder.parent.exists()
+
+
+def test_a_result_of_earlier_choices_says_so(mri):
+    app = analysed(opened(), mri=[mri])
+    assert not any("have changed" in w.value for w in app.warning)
+    app.selectbox(key="contrast_0_of_1").set_value("t2").run()
+    assert any("have changed" in w.value for w in app.warning)
+
+
+def test_half_a_biopsy_site_cannot_be_run(mri):
+    app = opened()
+    app.file_uploader(key="upload_mri").set_value([mri])
+    app.file_uploader(key="upload_he").set_value(TILE)
+    app.number_input(key="mpp").set_value(0.5)
+    app.checkbox(key="site_known").set_value(True).run()
+    app.number_input(key="site_x").set_value(showcase.SITE_MM[0]).run()
+    assert app.button(key="run").disabled
+    app.number_input(key="site_y").set_value(showcase.SITE_MM[1])
+    app.number_input(key="site_z").set_value(showcase.SITE_MM[2]).run()
+    app.button(key="run").click().run()
+    assert "at the biopsy site" in everything(app)
+
+
+def test_a_second_session_waits_for_the_model(mri):
+    lock = services._lock(services.model().model_id)
+    lock.acquire()
+    timer = threading.Timer(2.0, lock.release)
+    timer.start()
+    started = time.monotonic()
+    assert analysed(opened(), mri=[mri]).metric
+    assert time.monotonic() - started > 2
+    assert not lock.locked()
+
+
+def dicom_series(folder: Path) -> list[tuple[str, bytes, str]]:
+    """The phantom's T1 as DICOM slices with a patient's name in each."""
+    shown, files = showcase.volume(), []
+    lps = np.diag([-1, -1, 1]) @ shown.affine[:3]
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    for index, plane in enumerate(shown.voxels[0]):
+        image = sitk.GetImageFromArray(plane[None].astype(np.int16))
+        image.SetSpacing([1.2, 0.8, 4.0])
+        position = lps @ [0, 0, index, 1]
+        tags = {
+            "0008|0060": "MR", "0008|103e": "T1 TSE tra", "0010|0010": "Mueller^Anna", "0020|000d": "1.2.3",
+            "0020|000e": "1.2.3.4", "0008|0018": f"1.2.3.4.{index + 1}", "0020|0013": str(index + 1),
+            "0020|0032": "\\".join(f"{v:.6f}" for v in position), "0018|0050": "4.0",
+            "0020|0037": "\\".join(f"{v:.6f}" for v in (*(lps[:, 0] / 1.2), *(lps[:, 1] / 0.8))),
+        }  # fmt: skip
+        for tag, value in tags.items():
+            image.SetMetaData(tag, value)
+        path = folder / f"Mueller_{index}.dcm"
+        writer.SetFileName(str(path))
+        writer.Execute(image)
+        files.append((path.name, path.read_bytes(), "application/dicom"))
+    return files
+
+
+def test_several_dicom_files_and_a_zip_of_them_are_one_examination(tmp_path):
+    series = dicom_series(tmp_path)
+    packed = BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, content, _ in series:
+            archive.writestr(f"study/{name}", content)
+    ids = []
+    for upload in (series, [("study.zip", packed.getvalue(), "application/zip")]):
+        app = analysed(opened(), mri=upload)
+        assert not app.error, app.error[0].value
+        result = app.session_state["cmssd_result"]
+        assert result.case.inputs["mri"].voxels.shape == (1, *showcase.SHAPE)
+        assert "Mueller" not in everything(app)
+        assert b"Mueller" not in result.html
+        ids.append(result.case.id)
+    assert ids[0] == ids[1]
 
 
 def test_several_volumes_are_told_apart_by_their_names_or_asked_for(tmp_path, mri):
