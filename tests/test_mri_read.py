@@ -91,7 +91,7 @@ def test_untold_contrast_is_asked_for(tmp_path, name):
 
 
 def test_unknown_contrast_names_the_known_ones(tmp_path):
-    with pytest.raises(InputError, match="flair.*t1, t2, stir, adc, ct, pet"):
+    with pytest.raises(InputError, match=r"flair.*t1, t2, stir, adc, ct, pet"):
         read(contrasts={"flair": nifti(tmp_path / "a.nii")})
 
 

@@ -21,7 +21,9 @@ def body_mask(voxels: FloatArray, spacing_mm: tuple[float, float, float]) -> Boo
     steps = [max(1, round(_COARSE_MM / spacing)) for spacing in reversed(spacing_mm)]
     coarse = blocks(voxels, steps)
     low, high = np.percentile(coarse, [0.5, 98])
-    mask = ndimage.uniform_filter(coarse, size=[3 if n > 8 else 1 for n in coarse.shape]) > low + _AIR * (high - low)
+    least = low + _AIR * (high - low)
+    # Bright alone and with its neighbours: the one drops the halo of the other, the other the specks of the one.
+    mask = (coarse > least) & (ndimage.uniform_filter(coarse, size=[3 if n > 8 else 1 for n in coarse.shape]) > least)
     pieces, count = ndimage.label(mask)
     if count > 1:
         mask = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))

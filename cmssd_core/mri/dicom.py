@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cmssd_core.mri.contrast import ask, classify
-from cmssd_core.mri.frames import Frame, frames_of, header, refusal, refused
+from cmssd_core.mri.frames import SLIDE_SUFFIXES, Frame, frames_of, header, refusal, refused
 from cmssd_core.mri.pixels import stored
 from cmssd_core.mri.qc import single_slice
 from cmssd_core.mri.stack import Stack, sound
@@ -80,6 +80,8 @@ def survey(files: Sequence[Path], *, name: str) -> Survey:
             others["a file with a damaged header"] += 1
             first_problem = first_problem or InputError(f"the header of '{path.name}' is damaged; export it again")
             first_problem.__cause__ = error
+    if not frames and first_problem is None and any(path.name.lower().endswith(SLIDE_SUFFIXES) for path in files):
+        raise InputError(f"'{name}' holds pictures or slides, not an MRI; if it is the H&E slide, pass it as --he")
     if not frames:
         raise first_problem or InputError(
             f"'{name}' holds no DICOM image; expected the files of an MR series, or a .nii, .nii.gz, .nrrd or .mha"

@@ -16,6 +16,11 @@ from cmssd_core.types import InputError
 
 Header = Any  # pydicom's Dataset, which has no types of its own
 
+#: What slides and their pictures are called; a TIFF may also be a scan's screenshot, which is no scan either.
+SLIDE_SUFFIXES = (
+    ".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".bif", ".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp",
+)  # fmt: skip
+
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 _SLIDE = _STORAGE + "77.1.6"
 #: What the DICOM object is, by the beginning of its SOP class; the longest match counts.
@@ -79,6 +84,8 @@ def header(path: Path) -> Header | None:
     with warnings.catch_warnings():
         # pydicom's warnings quote values, and values may be names.
         warnings.simplefilter("ignore")
+        # And it warns again, into the log, whenever a value is looked at later.
+        pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
         try:
             opened = pydicom.dcmread(path, stop_before_pixels=True, force=True)
             if opened.get("SOPClassUID") or opened.get("Modality") or (opened.get("Rows") and opened.get("Columns")):

@@ -13,12 +13,11 @@ from typing import Any
 from cmssd_core.mri import dicom
 from cmssd_core.mri.archive import unpack
 from cmssd_core.mri.contrast import ask, known, named
-from cmssd_core.mri.frames import header, refusal, refused
+from cmssd_core.mri.frames import SLIDE_SUFFIXES, header, refusal, refused
 from cmssd_core.mri.image import SUFFIXES, facts, read_image, suffix
 from cmssd_core.mri.stack import Stack, join
 from cmssd_core.types import Finding, InputError, Reading, Volume
 
-_SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".bif", ".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
 _SLIDE_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM")
 _FILES_LIMIT = 50_000
 
@@ -210,15 +209,13 @@ def _folder(folder: Path, *, name: str, kind: str) -> _Source:
         return _Source(name, f"{kind} of images", images, ())
     if not files:
         raise InputError(f"'{name}' holds no files; expected a DICOM series or an image")
-    if all(path.name.lower().endswith(_SLIDE_SUFFIXES) for path in files):
-        raise InputError(f"'{name}' holds pictures or slides, not an MRI; if it is the H&E slide, pass it as --he")
     return _Source(name, f"{kind} of DICOM", (), tuple(files))
 
 
 def _slide(path: Path, head: bytes) -> bool:
     if head[128:132] == b"DICM":
         return False
-    return path.name.lower().endswith(_SLIDE_SUFFIXES) or head.startswith(_SLIDE_MAGIC)
+    return path.name.lower().endswith(SLIDE_SUFFIXES) or head.startswith(_SLIDE_MAGIC)
 
 
 def _stem(path: Path) -> str:
