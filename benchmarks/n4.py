@@ -79,7 +79,8 @@ def row(name, voxels, mask, spacing_mm, truth=None):
 def main(chosen):
     print("CV = what is left of the known bias inside the body, % (before, ours, ITK's)")
     print(
-        f"{'scan':24} {'size':>15} {'ours s':>8} {'ITK s':>8} {'faster':>8} {'corr.':>9}  {'CV':>8} {'ours':>8} {'ITK':>8}"
+        f"{'scan':24} {'size':>15} {'ours s':>8} {'ITK s':>8} {'faster':>8} {'corr.':>9}  "
+        f"{'CV':>8} {'ours':>8} {'ITK':>8}"
     )
     for name, strength in PHANTOMS.items():
         if not chosen or name in chosen:

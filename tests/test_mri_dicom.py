@@ -368,7 +368,7 @@ def test_zip_of_a_series_equals_the_folder(tmp_path):
     folder = series(tmp_path / "s")
     path = tmp_path / "exam.zip"
     with zipfile.ZipFile(path, "w") as z:
-        for n, file in enumerate(reversed(sorted(folder.iterdir()))):
+        for n, file in enumerate(sorted(folder.iterdir(), reverse=True)):
             z.write(file, f"DICOM/A/{n}")
         z.writestr("DICOM/readme.txt", "made by a viewer")
     assert read(path).digest == read(folder).digest
