@@ -8,13 +8,12 @@ concentrations by non-negative lasso, scaling by their 99th percentile.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from cmssd_core.types import BoolArray, FloatArray, InputError, Uint8Array, frozen
 
@@ -25,9 +24,9 @@ _ANGLE_PERCENTILE = 99
 _CONCENTRATION_PERCENTILE = 99
 #: More pixels than this are thinned by a regular stride before fitting: percentiles of 16 million are settled.
 _FIT_PIXELS = 1 << 24
-# torch starts its threads above 32,768 elements; blocks below that stay in one core's cache and never wait for a
-# busy neighbour (2 threads on 2 shared cores were 4 times slower than 1).
-_BLOCK = 8192
+# Blocks stay in one core's cache. All arithmetic is numpy's elementwise kind, on purpose: torch and BLAS start threads
+# here, and on two shared cores two threads took four times as long as one.
+_BLOCK = 16384
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,12 +71,13 @@ _LUMINOSITY = _luminosity_tables()
 _LUMINOSITY_LIMIT = 4696064
 
 
+# Black counts as 1 of 255 and white as 1e-6, as staintools has it.
+_OPTICAL_DENSITY = np.maximum(-np.log(np.maximum(np.arange(256), 1) / 255), 1e-6).astype(np.float32)
+
+
 def dark_enough(pixels: Uint8Array) -> BoolArray:
     """Tissue as staintools sees it: LAB luminosity below 0.8; bool (...) for uint8 (..., 3)."""
-    total = _LUMINOSITY[0][pixels[..., 0]]
-    total += _LUMINOSITY[1][pixels[..., 1]]
-    total += _LUMINOSITY[2][pixels[..., 2]]
-    return np.asarray(total < _LUMINOSITY_LIMIT)
+    return _dark(_planes(pixels)).reshape(pixels.shape[:-1])
 
 
 def fit(pixels: Uint8Array, *, backend: Backend = "native") -> Stain:
@@ -86,12 +86,11 @@ def fit(pixels: Uint8Array, *, backend: Backend = "native") -> Stain:
     pixels: uint8 (..., 3). Raises InputError on blank glass, too little tissue, one single colour, and colours that
     cannot be haematoxylin and eosin.
     """
-    flat = pixels.reshape(-1, 3)
-    tissue = dark_enough(flat)
-    count = int(tissue.sum())
-    if count < max(100, 0.002 * len(flat)):
+    dark = dark_enough(pixels)
+    count = int(dark.sum())
+    if count < max(100, 0.002 * dark.size):
         raise InputError(
-            f"only {count} of {len(flat)} pixels are darker than bare glass, too few to find the stain's colours; "
+            f"only {count} of {dark.size} pixels are darker than bare glass, too few to find the stain's colours; "
             "choose a slide or region with more tissue"
         )
     stain = estimate(pixels, backend=backend)
@@ -116,17 +115,18 @@ def estimate(pixels: Uint8Array, *, backend: Backend = "native") -> Stain:
     or a stain that 99 of 100 pixels lack.
     """
     flat = pixels.reshape(-1, 3)
-    step = -(-len(flat) // _FIT_PIXELS)
-    flat = np.ascontiguousarray(flat[::step])
+    flat = flat[:: -(-len(flat) // _FIT_PIXELS) or 1]
     if backend == "staintools":
         from cmssd_core.slide import staintools_backend
 
         return _with_strength(*staintools_backend.estimate(flat))
-    tissue = flat[dark_enough(flat)]
-    if len(tissue) < 3:
+    planes = _planes(flat)
+    dark = _dark(planes)
+    tissue = np.stack([plane[dark] for plane in planes])
+    if tissue.shape[1] < 3:
         raise InputError("no pixel is darker than bare glass, so no stain can be measured; choose a slide with tissue")
     vectors = _vectors(tissue)
-    return _with_strength(vectors, _strength(flat, vectors))
+    return _with_strength(vectors, _strength(planes, vectors))
 
 
 def _with_strength(vectors: npt.NDArray[np.float64], strength: npt.NDArray[np.float64]) -> Stain:
@@ -154,12 +154,16 @@ def normalise(
             scale=_scale(source, target),
             target_vectors=target.vectors,
         )
-    flat = np.ascontiguousarray(patches).reshape(-1, 3)
-    out = np.empty_like(flat)
-    redraw = torch.tensor(-_scale(source, target)[:, None] * target.vectors, dtype=torch.float32)
-    for begin in range(0, len(flat), _BLOCK):
-        amounts = _concentrations(_optical_density(flat[begin : begin + _BLOCK]), source.vectors)
-        out[begin : begin + _BLOCK] = (amounts @ redraw).exp_().mul_(255).clamp_(max=255).byte().numpy()
+    planes = _planes(patches)
+    out = np.empty((planes.shape[1], 3), dtype=np.uint8)
+    redraw = -_scale(source, target)[:, None] * target.vectors
+    for block in _blocks(planes):
+        h, e = _concentrations(_OPTICAL_DENSITY[planes[:, block]], source.vectors)
+        for channel, weights in enumerate(redraw.T):
+            drawn = _weighted((h, e), weights)
+            np.exp(drawn, out=drawn)
+            drawn *= 255
+            out[block, channel] = np.minimum(drawn, 255, out=drawn)
     return out.reshape(patches.shape)
 
 
@@ -168,11 +172,7 @@ def concentrations(pixels: Uint8Array, vectors: npt.NDArray[np.float64]) -> Floa
 
     The minimiser of 1/2 |OD - c W|^2 + 0.01 |c|_1 over c >= 0, in closed form.
     """
-    flat = np.ascontiguousarray(pixels).reshape(-1, 3)
-    out = np.empty((len(flat), 2), dtype=np.float32)
-    for begin in range(0, len(flat), _BLOCK):
-        out[begin : begin + _BLOCK] = _concentrations(_optical_density(flat[begin : begin + _BLOCK]), vectors).numpy()
-    return out.reshape(*pixels.shape[:-1], 2)
+    return np.ascontiguousarray(_amounts(_planes(pixels), vectors).T).reshape(*pixels.shape[:-1], 2)
 
 
 def angle_deg(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
@@ -185,57 +185,89 @@ def _scale(source: Stain, target: Stain) -> npt.NDArray[np.float64]:
     return np.asarray(target.max_concentration / source.max_concentration)
 
 
-def _optical_density(flat: Uint8Array) -> Tensor:
-    """float32 (pixel, 3); black counts as 1 of 255, white as 1e-6, as staintools has it."""
-    return torch.from_numpy(flat.astype(np.float32)).clamp_(min=1).div_(255).log_().neg_().clamp_(min=1e-6)
+def _planes(pixels: Uint8Array) -> Uint8Array:
+    """(..., 3) as contiguous (3, pixel)."""
+    return np.ascontiguousarray(pixels.reshape(-1, 3).T)
+
+
+def _blocks(planes: Uint8Array) -> Iterator[slice]:
+    return (slice(begin, begin + _BLOCK) for begin in range(0, planes.shape[1], _BLOCK))
+
+
+def _dark(planes: Uint8Array) -> BoolArray:
+    total = _LUMINOSITY[0][planes[0]]
+    total += _LUMINOSITY[1][planes[1]]
+    total += _LUMINOSITY[2][planes[2]]
+    return np.asarray(total < _LUMINOSITY_LIMIT)
 
 
 def _vectors(tissue: Uint8Array) -> npt.NDArray[np.float64]:
-    """Stain vectors (2, 3) of tissue pixels (pixel, 3)."""
-    blocks = [_optical_density(tissue[begin : begin + _BLOCK]) for begin in range(0, len(tissue), _BLOCK)]
-    mean = torch.stack([block.sum(0, dtype=torch.float64) for block in blocks]).sum(0) / len(tissue)
-    spread = torch.zeros(3, 3, dtype=torch.float64)
-    for block in blocks:
-        centred = block - mean.float()
-        spread += (centred.T @ centred).double()
-    _, axes = np.linalg.eigh(spread.numpy() / (len(tissue) - 1))
+    """Stain vectors (2, 3) of tissue pixels (3, pixel)."""
+    density = _OPTICAL_DENSITY[tissue]
+    mean = density.mean(1, dtype=np.float64)
+    spread = np.zeros((3, 3))
+    for block in _blocks(tissue):
+        centred = density[:, block] - mean[:, None].astype(np.float32)
+        spread += np.einsum("in,jn->ij", centred, centred)
+    _, axes = np.linalg.eigh(spread / (tissue.shape[1] - 1))
     plane = axes[:, [2, 1]]
     plane = plane * np.where(plane[0] < 0, -1, 1)
-    basis = torch.tensor(plane, dtype=torch.float32)
-    angles = np.concatenate([torch.atan2(*(block @ basis).T.flip(0)).numpy() for block in blocks])
-    extremes = np.percentile(angles, [100 - _ANGLE_PERCENTILE, _ANGLE_PERCENTILE])
+    angles = np.empty(tissue.shape[1], dtype=np.float32)
+    for block in _blocks(tissue):
+        along, across = (_weighted(density[:, block], axis) for axis in plane.T)
+        np.arctan2(across, along, out=angles[block])
+    extremes = [_percentile(angles, 100 - _ANGLE_PERCENTILE), _percentile(angles, _ANGLE_PERCENTILE)]
     first, second = (plane @ np.array([np.cos(phi), np.sin(phi)]) for phi in extremes)
     # Haematoxylin absorbs more red than eosin does.
     vectors = np.stack([first, second] if first[0] > second[0] else [second, first])
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
 
-def _strength(flat: Uint8Array, vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _strength(planes: Uint8Array, vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """99th percentile of each concentration (2,) over all pixels, glass included, as staintools takes it."""
-    amounts = np.empty((2, len(flat)), dtype=np.float32)
-    for begin in range(0, len(flat), _BLOCK):
-        block = _concentrations(_optical_density(flat[begin : begin + _BLOCK]), vectors)
-        amounts[:, begin : begin + _BLOCK] = block.T.numpy()
-    return np.array([np.percentile(row, _CONCENTRATION_PERCENTILE) for row in amounts], dtype=np.float64)
+    return np.array([_percentile(row, _CONCENTRATION_PERCENTILE) for row in _amounts(planes, vectors)])
 
 
-def _concentrations(density: Tensor, vectors: npt.NDArray[np.float64]) -> Tensor:
-    """The non-negative lasso of two atoms by its active sets, float32 (pixel, 2).
+def _amounts(planes: Uint8Array, vectors: npt.NDArray[np.float64]) -> FloatArray:
+    out = np.empty((2, planes.shape[1]), dtype=np.float32)
+    for block in _blocks(planes):
+        out[0, block], out[1, block] = _concentrations(_OPTICAL_DENSITY[planes[:, block]], vectors)
+    return out
 
-    A stain alone is optimal where the other's gradient at that point is not positive; else both are active and
-    solve the 2x2 system.
+
+def _concentrations(density: FloatArray, vectors: npt.NDArray[np.float64]) -> tuple[FloatArray, FloatArray]:
+    """The non-negative lasso of two atoms by its active sets: (pixel,) of haematoxylin and of eosin from (3, pixel).
+
+    With h, e the atoms' correlations less the penalty and c their overlap, both active gives (h - c e) / (1 - c^2)
+    for the first. Where the second is inactive its optimum is h, and that is the smaller of the two for c >= 0, the
+    larger for c < 0; where the first is inactive neither is positive.
     """
     overlap = float(vectors[0] @ vectors[1])
-    h, e = (density @ torch.tensor(vectors.T, dtype=torch.float32) - _LASSO).unbind(1)
-    h_alone, e_alone = h.clamp(min=0), e.clamp(min=0)
-    only_h, only_e = e <= overlap * h_alone, h <= overlap * e_alone
-    zero = h.new_zeros(())
     inverse = 1 / max(1 - overlap * overlap, 1e-12)
-    both_h, both_e = (h - overlap * e) * inverse, (e - overlap * h) * inverse
-    return torch.stack(
-        [
-            torch.where(only_h, h_alone, torch.where(only_e, zero, both_h)),
-            torch.where(only_h, zero, torch.where(only_e, e_alone, both_e)),
-        ],
-        dim=1,
-    )
+    pick = np.minimum if overlap >= 0 else np.maximum
+    h, e = (_weighted(density, vector) for vector in vectors)
+    h -= _LASSO
+    e -= _LASSO
+    both_h = _weighted((h, e), np.array([inverse, -inverse * overlap]))
+    both_e = _weighted((e, h), np.array([inverse, -inverse * overlap]))
+    for both, alone in ((both_h, h), (both_e, e)):
+        pick(both, alone, out=both)
+        np.maximum(both, 0, out=both)
+    return both_h, both_e
+
+
+def _weighted(rows: Sequence[FloatArray] | FloatArray, weights: npt.NDArray[np.float64]) -> FloatArray:
+    """The weighted sum of rows, float32 (pixel,)."""
+    total: FloatArray = rows[0] * np.float32(weights[0])
+    for row, weight in zip(rows[1:], weights[1:], strict=True):
+        total += row * np.float32(weight)
+    return total
+
+
+def _percentile(values: FloatArray, percent: float) -> float:
+    """numpy's linear percentile, by partition of the two neighbours only."""
+    place = (len(values) - 1) * percent / 100
+    below = int(place)
+    above = min(below + 1, len(values) - 1)
+    parted = np.partition(values, (below, above))
+    return float(parted[below] + (place - below) * (float(parted[above]) - float(parted[below])))
