@@ -115,6 +115,7 @@ def synth(
     cases: Annotated[int, typer.Option(help="number of cases")] = 600,
     seed: int = 1,
     contrasts: Annotated[str, typer.Option(help="MRI contrasts, comma-separated")] = "t1,t2,stir,adc",
+    split: Annotated[str | None, typer.Option(help="put every case into this split; default 70/15/15")] = None,
     workers: Annotated[int, typer.Option(help="processes")] = 2,
 ) -> None:
     """Make a synthetic cohort with a known truth; a killed run goes on where it stopped."""
@@ -125,7 +126,7 @@ def synth(
     with _bar("synth") as advance:
         path = cohort.write(
             out,
-            settings=cohort.SynthSettings(preset=preset, cases=cases, seed=seed, scan=scan),
+            settings=cohort.SynthSettings(preset=preset, cases=cases, seed=seed, scan=scan, split=split),
             workers=workers,
             progress=lambda done, of: advance(done, of, "cases"),
         )

@@ -29,7 +29,10 @@ from cmssd_core.types import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class SynthSettings:
-    """What a synthetic cohort is made of; stored in synth.json. slide_px: edge of the slide at slide_mpp."""
+    """What a synthetic cohort is made of; stored in synth.json.
+
+    slide_px: edge of the slide at slide_mpp microns a pixel. split: put every case there; None = 70 / 15 / 15.
+    """
 
     preset: str = "paper"
     cases: int = 600
@@ -37,6 +40,7 @@ class SynthSettings:
     scan: ScanSettings = field(default_factory=ScanSettings)
     slide_px: int = 768
     slide_mpp: float = 1.0
+    split: str | None = None
 
 
 def latent_of(number: int, *, settings: SynthSettings) -> Latent:
@@ -72,7 +76,7 @@ def write(
                 progress(done, settings.cases)
     rows = [json.loads((out / "cases" / name_of(n) / "case.json").read_text()) for n in range(settings.cases)]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    table["split"] = split_by_patient(table, seed=settings.seed)
+    table["split"] = settings.split or split_by_patient(table, seed=settings.seed)
     write_table(table, out / "cohort.csv")
     figures = oracles([latent_of(n, settings=settings) for n in range(settings.cases)])
     (out / "synth.json").write_text(json.dumps({"settings": asdict(settings), "oracle": figures}, indent=1))

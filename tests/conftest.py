@@ -1,0 +1,23 @@
+"""What all tests share: one tiny cohort a run, a cache of their own, and the folder of real data where it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny import tiny_cohort
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_cohort(tmp_path_factory.mktemp("cohort"), split="train")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The real images and tables that lie beside a developer's checkout; a user's checkout has none."""
+    if not SHARED.is_dir():
+        pytest.skip("the folder of real data is not beside this checkout")
+    return SHARED
