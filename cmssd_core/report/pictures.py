@@ -100,6 +100,7 @@ def _legend(
     height: int,
     name: str,
     title: str,
+    text: int,
     limits: tuple[float, float] = (0.0, 1.0),
     digits: int = 2,
 ) -> None:
@@ -110,14 +111,15 @@ def _legend(
         at = y + (1 - share) * (height - 1)
         value = limits[0] + share * (limits[1] - limits[0])
         draw.line((x + 18, at, x + 23, at), _FAINT)
-        draw.text((x + 28, at), f"{value:.{digits}f}", _INK, _font(15), anchor="lm")
-    draw.multiline_text((x, y - 10), title, _INK, _font(15), anchor="ld", spacing=3)
+        draw.text((x + 28, at), f"{value:.{digits}f}", _INK, _font(text), anchor="lm")
+    draw.multiline_text((x, y - 12), title, _INK, _font(text), anchor="ld", spacing=3)
 
 
-def _lines(draw: ImageDraw.ImageDraw, x: int, y: int) -> None:
-    for row, (colour, text) in enumerate(((_TUMOUR, "tumour, p >= 0.5"), (_BONE, "bone, p >= 0.5"))):
-        draw.line((x, y + row * 24, x + 18, y + row * 24), colour, 3)
-        draw.text((x + 26, y + row * 24), text, _INK, _font(15), anchor="lm")
+def _lines(draw: ImageDraw.ImageDraw, x: int, y: int, text_px: int) -> None:
+    for row, (colour, text) in enumerate(((_TUMOUR, "tumour >= 0.5"), (_BONE, "bone >= 0.5"))):
+        at = y + row * text_px * 1.6
+        draw.line((x, at, x + 18, at), colour, 3)
+        draw.text((x + 26, at), text, _INK, _font(text_px), anchor="lm")
 
 
 def _place(volume: Volume, contrast: int, layout: Layout, index: int) -> str:
@@ -195,23 +197,24 @@ def _panels(
     below: str | None = None,
 ) -> bytes:
     w, h = size
-    head, foot, gap, side = 44, 34 if below else 16, 12, 200
+    text = 17 if len(panels) == 1 else 21  # two panels are scaled down on a page, and their text with them
+    head, foot, gap, side = 48, 38 if below else 16, 12, 190
     width = 16 + len(panels) * (w + gap) + side
-    picture = Image.new("RGB", (max(width, 460), head + max(h, 330) + foot), _PAPER)
+    picture = Image.new("RGB", (max(width, 460), head + max(h, 350) + foot), _PAPER)
     draw = ImageDraw.Draw(picture)
-    draw.text((16, 22), heading, _INK, _font(18), anchor="lm")
+    draw.text((16, head / 2), heading, _INK, _font(text + 3), anchor="lm")
     for n, panel in enumerate(panels):
         x = 16 + n * (w + gap)
         picture.paste(Image.fromarray(panel), (x, head))
-        _letters(draw, layout, x, head, size, 20)
+        _letters(draw, layout, x, head, size, text + 5)
         length = round_length(w / scale * 0.3)
-        _bar(draw, x + 14, head + h - 14, length * scale, f"{length:g} mm", 15)
+        _bar(draw, x + 14, head + h - 14, length * scale, f"{length:g} mm", text)
     x = 16 + len(panels) * (w + gap) + 8
-    _legend(draw, picture, x=x, y=head + 62, height=170, name=legend[0], title=legend[1])
+    _legend(draw, picture, x=x, y=head + 78, height=170, name=legend[0], title=legend[1], text=text)
     if outlines:
-        _lines(draw, x, head + 270)
+        _lines(draw, x, head + 292, text)
     if below:
-        draw.text((16, picture.height - 17), below, _FAINT, _font(15), anchor="lm")
+        draw.text((16, picture.height - 19), below, _FAINT, _font(text), anchor="lm")
     return _png(picture)
 
 
@@ -228,11 +231,11 @@ def slice_strip(volume: Volume, prediction: Prediction, *, contrast: str | None 
         x = 8 + n * (w + 8)
         _, over = _overlaid(volume, prediction, layout, index, c, size, 1)
         picture.paste(Image.fromarray(over), (x, 8))
-        _letters(draw, layout, x, 8, size, 15)
-        _label(draw, (x + 8, 14), f"{index + 1}", 17)
+        _letters(draw, layout, x, 8, size, 19)
+        _label(draw, (x + 8, 14), f"{index + 1}", 21)
         if n == 0:
             length = round_length(w / scale * 0.3)
-            _bar(draw, x + 10, h - 6, length * scale, f"{length:g} mm", 14)
+            _bar(draw, x + 10, h - 6, length * scale, f"{length:g} mm", 19)
     return _png(picture)
 
 
@@ -264,11 +267,11 @@ def slide_overlay(slide: Slide, prediction: Prediction, *, max_px: int = 900) ->
         um_per_px = slide.mpp * per_px
         length = round_length(w * um_per_px * 0.3)
         text = f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} um"
-        _bar(draw, 30, 44 + h - 14, length / um_per_px, text, 15)
+        _bar(draw, 30, 44 + h - 14, length / um_per_px, text, 16)
     if count:
         digits = 2 if top >= 0.2 else 3 if top >= 0.02 else 4
         _legend(
-            draw, picture, x=w + 36, y=44 + 62, height=170, name="viridis", title="patch\nattention",
+            draw, picture, x=w + 36, y=44 + 66, height=170, name="viridis", title="patch\nattention", text=16,
             limits=(0.0, top), digits=digits,
         )  # fmt: skip
     return _png(picture)
