@@ -28,8 +28,10 @@ def slice_areas(prediction: Prediction, *, index: int | None = None, tall_px: in
         height=tall_px, font={"size": 14}, margin={"l": 8, "r": 8, "t": 8, "b": 8}, bargap=0.25,
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": {"size": 14}},
     )  # fmt: skip
-    figure.update_xaxes(title={"text": "slice", "font": {"size": 14}}, tickfont={"size": 13}, tickformat="d")
-    figure.update_yaxes(title={"text": "area, mm²", "font": {"size": 14}}, tickfont={"size": 13}, rangemode="tozero")
+    figure.update_xaxes(title={"text": "slice", "font": {"size": 14}}, tickfont={"size": 13}, tickformat="d",
+                        range=[0.5, len(numbers) + 0.5])  # fmt: skip
+    figure.update_yaxes(title={"text": "area, mm²", "font": {"size": 14}}, tickfont={"size": 13}, rangemode="tozero",
+                        exponentformat="none", separatethousands=True)  # fmt: skip
     return figure
 
 
