@@ -145,6 +145,7 @@ def train(
 ) -> None:
     """Train on a cohort into a run folder."""
     from cmssd_core import training
+    from cmssd_core.scoring import write_card
 
     text = "{}"
     if config is not None:
@@ -154,6 +155,8 @@ def train(
     chosen = training.settings_from(text, model=model, size=size, seed=seed)
     with _bar("train") as advance:
         path = training.train(cohort, out, settings=chosen, resume=resume, progress=advance)
+    with _bar("evaluate") as advance:
+        write_card(cohort, out, progress=advance)
     print(path)
 
 

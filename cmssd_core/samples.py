@@ -134,15 +134,25 @@ def load(path: Path) -> Sample:
         raise InputError(f"the prepared case {path.name} cannot be read; delete it and it is made anew") from None
 
 
-def draw(samples: list[Sample], ids: tuple[str, ...], *, rng: np.random.Generator, settings: DrawSettings) -> tuple[
-    Batch, Targets
-]:  # fmt: skip
-    """A training batch of the given cases: chosen slices and patches, changed as the settings say."""
+def draw(
+    samples: list[Sample],
+    ids: tuple[str, ...],
+    *,
+    rng: np.random.Generator,
+    settings: DrawSettings,
+    hide: str | None = None,
+) -> tuple[Batch, Targets]:
+    """A training batch of the given cases: chosen slices and patches, changed as the settings say.
+
+    hide: "mri" or "he" hides that modality in this batch; None leaves it to modality_dropout.
+    """
     rows = [_draw_one(sample, rng, settings) for sample in samples]
     stacked = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
     present = {name: torch.ones(len(ids), dtype=torch.bool) for name in ("mri", "he")}
-    if rng.random() < settings.modality_dropout:
-        present[str(rng.choice(["mri", "he"]))][:] = False
+    if hide is None and rng.random() < settings.modality_dropout:
+        hide = str(rng.choice(["mri", "he"]))
+    if hide is not None:
+        present[hide][:] = False
     valid = {
         "mri": torch.ones(stacked["mri"].shape[:2], dtype=torch.bool) & present["mri"][:, None],
         "he": torch.ones(stacked["he"].shape[:2], dtype=torch.bool) & present["he"][:, None],

@@ -39,8 +39,9 @@ Progress = Callable[[int, int, str], None]
 class TrainSettings:
     """A training run; stored as config.json. steps: of `batch` cases each. learning_rate: at the top of the cosine.
 
-    clip: largest norm of the whole gradient. checkpoint_every: steps between checkpoints. threads: of torch; a
-    resumed run must use the same number to be bit-exact.
+    pretrain: first steps, in which each batch hides one modality in turn, so that either encoder learns its own task
+    before they are fused (seed 000, section 3.1). clip: largest norm of the whole gradient. checkpoint_every: steps
+    between checkpoints. threads: of torch; a resumed run must use the same number to be bit-exact.
     """
 
     model: str = "cmssd"
@@ -51,6 +52,7 @@ class TrainSettings:
     learning_rate: float = 1e-3
     weight_decay: float = 0.02
     warmup: int = 50
+    pretrain: int = 200
     clip: float = 1.0
     checkpoint_every: int = 50
     threads: int = 2
@@ -155,6 +157,7 @@ def _step(
         tuple(paths[i].stem for i in picked),
         rng=rng,
         settings=settings.draw,
+        hide=("mri", "he")[step % 2] if step < settings.pretrain else None,
     )
     model.train()
     for group in optimizer.param_groups:

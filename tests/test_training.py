@@ -24,10 +24,24 @@ from cmssd_core.types import InputError
 from cmssd_core.weights_file import load
 
 TINY_RUN = TrainSettings(
-    steps=6, batch=2, checkpoint_every=2, warmup=2, draw=samples.DrawSettings(slices=1, patches=1), threads=2
+    steps=6,
+    batch=2,
+    checkpoint_every=2,
+    warmup=2,
+    pretrain=2,
+    draw=samples.DrawSettings(slices=1, patches=1),
+    threads=2,
 )
 CONFIG = json.dumps(
-    {"steps": 6, "batch": 2, "checkpoint_every": 2, "warmup": 2, "threads": 2, "draw": {"slices": 1, "patches": 1}}
+    {
+        "steps": 6,
+        "batch": 2,
+        "checkpoint_every": 2,
+        "warmup": 2,
+        "pretrain": 2,
+        "threads": 2,
+        "draw": {"slices": 1, "patches": 1},
+    }
 )
 
 

@@ -254,7 +254,7 @@ class CMSSD(Model):
     def _encode_bag(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Equation 1 for the slide -> pooled (case, fused), vectors (case, patch, fused), weights (case, patch)."""
         patches = batch.inputs.get("he")
-        if patches is None:
+        if patches is None or not bool(batch.present["he"].any()):
             weight = self.gate.w_cross.weight
             none = weight.new_zeros(len(batch.ids), 1)
             return none.expand(-1, self.fused_width), none[..., None].expand(-1, -1, self.fused_width), none

@@ -1,0 +1,116 @@
+"""The command line as scripts see it: exit status, one sentence on stderr, JSON alone on stdout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cmssd_core import cli, config
+
+PREDICTION_KEYS = {
+    "case_id", "model_id", "trained", "severity_pct", "severity_reason", "severity_interval", "p_malignant", "tier",
+    "uncertainty", "tumour_ml", "bone_ml", "extraosseous_ml", "slices", "quality", "steps", "timings_s",
+}  # fmt: skip
+FILES = {"prediction.json", "tumour.nii.gz", "bone.nii.gz", "attention.nii.gz", "report.html"}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CMSSD_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("CMSSD_N4", "false")
+    config.settings.cache_clear()
+    yield
+    config.settings.cache_clear()
+
+
+def run(*arguments: str | Path) -> int:
+    with pytest.raises(SystemExit) as stop:
+        cli.main([str(argument) for argument in arguments])
+    return int(stop.value.code or 0)
+
+
+def demo(cohort: Path) -> list[str | Path]:
+    source = cohort / "cases/synth-00000"
+    return ["predict", "--contrast", f"t1={source}/t1.nii.gz", "--he", source / "slide.jpg", "--mpp", "1.0"]
+
+
+def test_predict_writes_what_is_promised_and_prints_one_json_object(cohort: Path, tmp_path: Path, capsys) -> None:
+    assert run(*demo(cohort), "--out", tmp_path / "out", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert set(told) >= PREDICTION_KEYS
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= FILES
+    assert json.loads((tmp_path / "out" / "prediction.json").read_text()) == told
+
+
+def test_predict_in_words_names_its_doubt(cohort: Path, tmp_path: Path, capsys) -> None:
+    assert run(*demo(cohort), "--out", tmp_path / "out") == 0
+    said = capsys.readouterr().out
+    assert "Research use only" in said
+    assert "trained on" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["predict"], "neither an MRI nor an H&E slide"),
+        (["predict", "--mri", "nowhere.nii.gz"], "nowhere.nii.gz"),
+        (["predict", "--contrast", "dwi=x.nii.gz"], "expected NAME=PATH with NAME one of t1, t2"),
+        (["predict", "--he", "README.md", "--site", "1,2"], "expected X,Y,Z in millimetres"),
+        (["predict", "--weights", "README.md", "--mri", "nowhere.nii"], "nowhere.nii"),
+        (["predict", "--colour"], "--colour"),
+        (["inspect", "nowhere"], "nothing is at nowhere"),
+        (["synth", "x", "--cases", "0"], "0 cases came"),
+        (["synth", "x", "--preset", "easy"], "preset 'easy' came"),
+        (["train", "nowhere"], "no cohort.csv"),
+        (["conjure"], "conjure"),
+        ([], "Missing command"),
+    ],
+)
+def test_a_users_mistake_is_one_sentence_and_exit_status_2(
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(*arguments) == 2
+    told = capsys.readouterr()
+    assert said in told.err
+    assert len(told.err.strip().splitlines()) == 1
+    assert "Traceback" not in told.err
+    assert told.out == ""
+    assert [path for path in tmp_path.iterdir() if path.name != "cache"] == []  # nothing half-written
+
+
+def test_our_own_fault_is_exit_status_1_and_an_interrupt_130(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    def fail(path: Path) -> None:
+        raise RuntimeError("boom")
+
+    def stop(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cmssd_core.inspection.inspect", fail)
+    assert run("inspect", "x") == 1
+    assert "boom" in capsys.readouterr().err
+    monkeypatch.setattr("cmssd_core.inspection.inspect", stop)
+    assert run("inspect", "x") == 130
+
+
+def test_inspect_says_what_each_kind_is(cohort: Path, capsys) -> None:
+    for path, kind in [
+        (cohort, "cohort"),
+        (cohort / "cases/synth-00000/t1.nii.gz", "mri"),
+        (cohort / "cases/synth-00000/t2.nii.gz", "mri"),
+    ]:
+        assert run("inspect", path, "--json") == 0
+        assert json.loads(capsys.readouterr().out)["reads_as"] == kind
+    assert run("inspect", cohort / "cases/synth-00000/slide.jpg", "--json") == 2  # a JPEG does not say its mpp
+    told = capsys.readouterr()
+    assert "--mpp" in told.err
+    assert json.loads(told.out)["kind"] == "slide"
+
+
+def test_models_lists_every_size_with_its_cost(capsys) -> None:
+    assert run("models", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {(row["name"], row["size"]) for row in rows} >= {("cmssd", "reference"), ("cmssd", "compact")}
+    assert all(set(row) >= {"needs", "produces", "parameters", "gflop", "weights"} for row in rows)
