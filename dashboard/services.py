@@ -87,19 +87,6 @@ def _store(root: Path, limit_bytes: int) -> Store:
     return Store(root, limit_bytes=limit_bytes)
 
 
-def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@st.cache_resource(scope="session", on_release=_remove, show_spinner=False)
-def _session_folder() -> Path:
-    import atexit
-
-    folder = Path(tempfile.mkdtemp(prefix="cmssd-session-"))  # mkdtemp makes it 0700
-    atexit.register(_remove, folder)
-    return folder
-
-
 @st.cache_resource(scope="session", max_entries=2, show_spinner=False)
 def _thumbnail(case_id: str, max_px: int) -> tuple[Uint8Array, float]:
     from cmssd_core.slide.read import thumbnail
@@ -131,7 +118,7 @@ def examine() -> tuple[Any, ...]:
 def keep(slot: str, uploads: Iterable[Upload]) -> state.Kept:
     """Writes uploads into the session's own folder, under numbers instead of their names."""
     try:
-        folder = _session_folder() / uuid4().hex
+        folder = state.folder() / uuid4().hex
         folder.mkdir()
         paths, size, names = [], 0, {folder.name: "these files"}
         for number, upload in enumerate(uploads):
@@ -246,7 +233,7 @@ def _on_screen(sentence: str, request: Request) -> str:
 def _with_files(request: Request, case: Case, prediction: Prediction) -> state.Result:
     from cmssd_core.report import files
 
-    folder = Path(tempfile.mkdtemp(dir=_session_folder()))
+    folder = Path(tempfile.mkdtemp(dir=state.folder()))
     try:
         written = files.write(prediction, case, folder / "result")
         packed = BytesIO()
@@ -255,5 +242,5 @@ def _with_files(request: Request, case: Case, prediction: Prediction) -> state.R
                 archive.write(path, path.name)
         page = (folder / "result" / "report.html").read_bytes()
     finally:
-        _remove(folder)
+        shutil.rmtree(folder, ignore_errors=True)
     return state.Result(request, case, prediction, page, packed.getvalue())

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import streamlit as st
 
 from cmssd_core.types import Case, Prediction
 
-_RESULT, _KEPT = "cmssd_result", "cmssd_kept_"
+_RESULT, _KEPT, _FOLDER = "cmssd_result", "cmssd_kept_", "cmssd_folder"
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,15 @@ class Result:
     prediction: Prediction
     html: bytes
     archive: bytes
+
+
+def folder() -> Path:
+    """The session's own folder for patient data, readable by this user only; gone when the session or program ends."""
+    # Not in st.cache_resource(scope="session"): Streamlit empties that whenever the connection drops for a moment,
+    # while the session's state waits for the browser to come back.
+    if _FOLDER not in st.session_state:
+        st.session_state[_FOLDER] = TemporaryDirectory(prefix="cmssd-session-", ignore_cleanup_errors=True)
+    return Path(st.session_state[_FOLDER].name)
 
 
 def result() -> Result | None:

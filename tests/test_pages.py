@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import stat
@@ -169,7 +170,10 @@ def test_uploads_lie_in_a_private_folder_without_names(mri):
     assert kept.paths[0].name == "mri00000_t1.nii.gz"
     assert stat.S_IMODE(os.stat(kept.folder.parent).st_mode) == 0o700
     assert not any("Mueller" in part for part in kept.paths[0].parts)
-    st.cache_resource.clear()  # what Streamlit does for a session that ends
+    st.cache_resource.clear()  # what Streamlit does when the connection drops for a moment
+    assert kept.paths[0].exists()
+    del app.session_state["cmssd_folder"]  # what it does when the session ends
+    gc.collect()
     assert not kept.folder.parent.exists()
 
 
