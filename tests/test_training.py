@@ -95,13 +95,10 @@ def test_a_run_folder_is_not_overwritten_without_resume(finished: Path, cohort: 
 
 
 def test_a_cohort_without_training_cases_is_refused(cohort: Path, tmp_path: Path) -> None:
-    table = cohorts.read(cohort)
+    empty = dict.fromkeys((*cohorts.MRI_COLUMNS, *cohorts.MASK_COLUMNS, "slide"))
+    cohorts.read(cohort).assign(split="test", **empty).to_csv(tmp_path / "cohort.csv", index=False)
     with pytest.raises(InputError, match="no row with split = train"):
-        (tmp_path / "c").mkdir()
-        table.assign(split="test", **dict.fromkeys((*cohorts.MRI_COLUMNS, *cohorts.MASK_COLUMNS, "slide"))).to_csv(
-            tmp_path / "c" / "cohort.csv", index=False
-        )
-        train(tmp_path / "c", tmp_path / "run", settings=TINY_RUN)
+        train(tmp_path, tmp_path / "run", settings=TINY_RUN)
 
 
 @pytest.mark.parametrize("text", ["not json", '{"speed": 1}', '{"draw": {"depth": 1}}', "[1]"])

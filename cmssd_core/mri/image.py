@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from cmssd_core.mri.itk import affine_of
 from cmssd_core.mri.nifti import whole
 from cmssd_core.mri.stack import Stack, sound
-from cmssd_core.types import Affine, Finding, InputError
+from cmssd_core.types import Finding, InputError
 
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
 
@@ -21,7 +22,6 @@ _IO = {
     ".mha": "MetaImageIO",
     ".mhd": "MetaImageIO",
 }
-_LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def suffix(path: Path) -> str | None:
@@ -62,7 +62,7 @@ def read_image(path: Path, *, contrast: str, limit_mb: int) -> Stack:
     except RuntimeError as error:
         raise InputError(f"'{path.name}' is damaged or cut short and cannot be read; export it again") from error
     voxels = sitk.GetArrayFromImage(image)
-    affine = _affine(image)
+    affine = affine_of(image)
     sound(voxels, affine, name=path.name)
     return Stack(contrast=contrast, voxels=voxels, affine=affine, digest=_digest(files), findings=tuple(findings))
 
@@ -149,14 +149,6 @@ def _digest(files: list[Path]) -> str:
         with file.open("rb") as handle:
             parts.append(hashlib.file_digest(handle, "sha256").digest())
     return hashlib.sha256(b"".join(parts)).hexdigest() if len(parts) > 1 else parts[0].hex()
-
-
-def _affine(image: sitk.Image) -> Affine:
-    lps = np.eye(4)
-    lps[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
-    lps[:3, 3] = image.GetOrigin()
-    affine: Affine = _LPS_RAS @ lps
-    return affine
 
 
 def _code(value: str) -> int:

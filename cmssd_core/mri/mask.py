@@ -1,26 +1,15 @@
-"""Masks: integer images (0 = background) read onto the grid of the Volume they belong to; and grids as SimpleITK's."""
+"""Masks: integer images (0 = background) read onto the grid of the Volume they belong to."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import SimpleITK as sitk
 
+from cmssd_core.mri.itk import to_image
+from cmssd_core.mri.nifti import whole
 from cmssd_core.types import Affine, BoolArray, InputError, Volume, frozen
-
-LPS = np.diag([-1.0, -1.0, 1.0])
-
-
-def to_image(zyx: npt.NDArray[np.generic], affine: Affine) -> sitk.Image:
-    """An array (z, y, x) with its voxel -> RAS+ mm affine as a SimpleITK image, which is LPS+."""
-    image = sitk.GetImageFromArray(zyx)
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    image.SetSpacing(spacing.tolist())
-    image.SetDirection((LPS @ affine[:3, :3] / spacing).flatten().tolist())
-    image.SetOrigin((LPS @ affine[:3, 3]).tolist())
-    return image
 
 
 def read_mask(path: Path, *, like: Volume) -> BoolArray:
@@ -28,6 +17,8 @@ def read_mask(path: Path, *, like: Volume) -> BoolArray:
 
     Raises InputError for a file that is no 3-D image, or one that lies wholly outside the volume.
     """
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        whole(path)
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError:

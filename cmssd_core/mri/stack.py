@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
+from cmssd_core.mri.itk import to_image
 from cmssd_core.types import CONTRASTS, Affine, Finding, FloatArray, InputError, Volume, frozen
-
-_LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,21 +127,13 @@ def _meet(stack: Stack, reference: Stack, findings: list[Finding]) -> None:
 
 
 def _resampled(stack: Stack, reference: Stack) -> FloatArray:
-    target = _itk(reference)
+    target = to_image(reference.voxels, reference.affine)
     fill = float(stack.voxels.min())
-    moved = sitk.Resample(_itk(stack), target, sitk.Transform(), sitk.sitkLinear, fill, sitk.sitkFloat32)
+    moved = sitk.Resample(
+        to_image(stack.voxels, stack.affine), target, sitk.Transform(), sitk.sitkLinear, fill, sitk.sitkFloat32
+    )
     array: FloatArray = sitk.GetArrayFromImage(moved)
     return array
-
-
-def _itk(stack: Stack) -> sitk.Image:
-    image = sitk.GetImageFromArray(stack.voxels)
-    lps = _LPS_RAS @ stack.affine
-    spacing = np.linalg.norm(lps[:3, :3], axis=0)
-    image.SetSpacing(spacing.tolist())
-    image.SetOrigin(lps[:3, 3].tolist())
-    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
-    return image
 
 
 def _grid(stack: Stack) -> str:

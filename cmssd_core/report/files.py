@@ -15,6 +15,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from cmssd_core.config import settings
+from cmssd_core.mri.itk import to_image
 from cmssd_core.report import html, pictures
 from cmssd_core.types import Affine, Case, FloatArray, InputError, Prediction, Slide, Volume
 
@@ -161,12 +162,7 @@ def _raw(prediction: Prediction) -> Mapping[str, Any]:
 
 def write_nifti(array: FloatArray, affine: Affine, path: Path) -> None:
     """Writes float32 (z, y, x) as NIfTI; `affine` maps voxel (x, y, z) to RAS+ mm. OSError where it is not whole."""
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    to_lps = np.diag([-1.0, -1.0, 1.0])
-    image = sitk.GetImageFromArray(np.asarray(array, np.float32))
-    image.SetSpacing([float(v) for v in spacing])
-    image.SetDirection([float(v) for v in (to_lps @ (affine[:3, :3] / spacing)).ravel()])
-    image.SetOrigin([float(v) for v in to_lps @ affine[:3, 3]])
+    image = to_image(np.asarray(array, np.float32), affine)
     try:
         sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=4)
     except RuntimeError as fault:

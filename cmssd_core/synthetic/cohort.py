@@ -20,7 +20,7 @@ import SimpleITK as sitk
 from PIL import Image
 
 from cmssd_core.cohort import COLUMNS, split_by_patient, write_table
-from cmssd_core.mri.mask import to_image
+from cmssd_core.mri.itk import to_image
 from cmssd_core.synthetic.histology import section
 from cmssd_core.synthetic.latents import PRESETS, Latent, draw, oracles
 from cmssd_core.synthetic.phantom import SIGNALS, ScanSettings, scan

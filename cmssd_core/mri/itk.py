@@ -1,0 +1,33 @@
+"""Between our grids and SimpleITK's: arrays (z, y, x) with RAS+ affines here, images in LPS+ there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk
+
+from cmssd_core.types import Affine
+
+_FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def to_image(zyx: npt.NDArray[Any], affine: Affine) -> sitk.Image:
+    """An array (z, y, x) with its voxel (x, y, z) -> RAS+ mm affine as an image."""
+    image = sitk.GetImageFromArray(zyx)
+    lps = _FLIP @ affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    return image
+
+
+def affine_of(image: sitk.Image) -> Affine:
+    """The voxel (x, y, z) -> RAS+ mm affine of a 3-D image."""
+    lps = np.eye(4)
+    lps[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+    lps[:3, 3] = image.GetOrigin()
+    affine: Affine = _FLIP @ lps
+    return affine
