@@ -314,3 +314,15 @@ def test_description_is_json_and_tells_problems_instead_of_raising(tmp_path):
     assert told["volume"]["size"] == [12, 10, 6]
     assert "--contrast" in describe(nifti(tmp_path / "scan.nii"))["problem"]
     assert describe(tmp_path / "nothing")["problem"]
+
+
+def test_one_examination_and_a_file_by_contrast_become_one_volume(tmp_path: Path) -> None:
+    image = sitk.GetImageFromArray(np.random.default_rng(0).random((4, 20, 20), dtype=np.float32))
+    for name in ("scan_t1.nii.gz", "other.nii.gz"):
+        sitk.WriteImage(image, str(tmp_path / name))
+    volume = read(tmp_path / "scan_t1.nii.gz", contrasts={"t2": tmp_path / "other.nii.gz"}).value
+    assert set(volume.contrasts) == {"t1", "t2"}
+    with pytest.raises(InputError, match="t1 was given twice"):
+        read(tmp_path / "scan_t1.nii.gz", contrasts={"t1": tmp_path / "other.nii.gz"})
+    with pytest.raises(InputError, match="no MRI came"):
+        read()

@@ -41,14 +41,14 @@ def read(
     """One examination as a Volume of raw scanner units, float32 (contrast, z, y, x), on the source's own grid.
 
     source: NIfTI, NRRD, MetaImage, a DICOM file or folder, or a zip of those; the contrast is told from names and
-    headers. contrasts: the same kinds of path, by contrast name, where the user says it. Contrasts on other grids are
+    headers. contrasts: the same kinds of path, by contrast name, where the user says it; instead of source or beside it. Contrasts on other grids are
     resampled onto the one with the finest pixels. digest: sha256 of the bytes used and their contrast names, whatever
     the files are called and in whatever order they lie.
 
     Raises InputError, one sentence, for everything that is not one patient's sound 3-D examination.
     """
-    if (source is None) == (not contrasts):
-        raise InputError("give one examination, or files by contrast (--contrast t1=PATH), not both and not neither")
+    if source is None and not contrasts:
+        raise InputError("no MRI came; expected one examination, or files by contrast (--contrast t1=PATH); give one")
     stacks: list[Stack] = []
     findings: list[Finding] = []
     if source is not None:
@@ -83,7 +83,7 @@ def describe(
         "kind": None, "series": [], "volume": None, "findings": [], "steps": [], "digest": None, "problem": None,
     }  # fmt: skip
     try:
-        for path in [Path(source)] if source is not None else [Path(path) for path in (contrasts or {}).values()]:
+        for path in [Path(path) for path in (source, *(contrasts or {}).values()) if path is not None]:
             with _opened(path, limit_mb=unpacked_limit_mb) as opened:
                 told["kind"] = opened.kind
                 told["series"] += _series_facts(opened)
