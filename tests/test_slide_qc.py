@@ -135,3 +135,10 @@ def test_tissue_without_two_stains_keeps_its_colours_and_says_so(tmp_path: Path)
     np.testing.assert_array_equal(cut.patches[0], pixels)
     assert any(f.level == "severe" and "not normalised" in f.what for f in findings)
     assert steps[-1] == "stain not normalised"
+
+
+def test_dense_blue_nuclei_are_no_pen() -> None:
+    pixels = np.full((512, 512, 3), (220, 160, 200), np.uint8)
+    y, x = np.mgrid[:512, :512]
+    pixels[(y % 24 - 12) ** 2 + (x % 24 - 12) ** 2 < 16] = (40, 50, 150)  # nuclei of 8 microns at 1 micron a pixel
+    assert not any("pen" in finding.what for finding in qc.check_overview(pixels, mpp=1.0))

@@ -53,7 +53,7 @@ def check_overview(rgb: Uint8Array, *, mpp: float) -> tuple[Finding, ...]:
         what = f"the slide is grey (its colours differ by {spread:.0f} of 255); an H&E scan in colour was expected"
         found.append(Finding("severe", what, _WHERE))
     else:
-        found.extend(_pen(rgb))
+        found.extend(_pen(rgb, mpp=mpp))
     area_mm2 = float(tissue_mask(rgb).sum()) * (mpp / 1000) ** 2
     if 0 < area_mm2 < _SMALL_TISSUE_MM2:
         what = f"the slide shows only {area_mm2:.2g} mm2 of tissue; results rest on very little material"
@@ -133,8 +133,11 @@ def fold_fraction(patches: Uint8Array, *, mpp: float) -> float:
     return float(folded.mean())
 
 
-def _pen(rgb: Uint8Array) -> list[Finding]:
-    inks = {colour: float(mask.mean()) for colour, mask in pen_colours(rgb).items()}
+def _pen(rgb: Uint8Array, *, mpp: float) -> list[Finding]:
+    """Judged in cells of 16 microns: a stroke is hundreds wide, and a dense blue nucleus is no ink."""
+    size = max(1, min(round(_CELL_UM / mpp), *rgb.shape[:2]))
+    cells = np.rint(_reduced(rgb, size)).astype(np.uint8)
+    inks = {colour: float(mask.mean()) for colour, mask in pen_colours(cells).items()}
     found = {colour: share for colour, share in inks.items() if share > _PEN_FRACTION[colour]}
     if not found:
         return []
