@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from starlette.requests import Request  # noqa: E402
 from starlette.responses import JSONResponse  # noqa: E402
 from starlette.routing import Route  # noqa: E402
 
+from dashboard import state  # noqa: E402
 from dashboard.widgets import tell_fault  # noqa: E402
 
 
@@ -28,6 +31,18 @@ async def health(_request: Request) -> JSONResponse:
     return JSONResponse({"status": "ok", "version": number}, headers={"Cache-Control": "no-store"})
 
 
+@asynccontextmanager
+async def lifespan(_app: st.App) -> AsyncIterator[None]:
+    """Leaves no patient's files behind: a server that is told to stop by a signal runs no exit handlers."""
+    try:
+        yield
+    finally:
+        state.remove_folders()
+
+
 app = st.App(
-    Path(__file__).with_name("main.py").resolve(), routes=[Route("/health", health)], on_script_error=tell_fault
+    Path(__file__).with_name("main.py").resolve(),
+    routes=[Route("/health", health)],
+    lifespan=lifespan,
+    on_script_error=tell_fault,
 )

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from weakref import WeakSet
 
 import streamlit as st
 
 from cmssd_core.types import Case, Prediction
 
 _RESULT, _KEPT, _FOLDER = "cmssd_result", "cmssd_kept_", "cmssd_folder"
+
+_folders: WeakSet[TemporaryDirectory[str]] = WeakSet()
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,16 @@ def folder() -> Path:
     # Not in st.cache_resource(scope="session"): Streamlit empties that whenever the connection drops for a moment,
     # while the session's state waits for the browser to come back.
     if _FOLDER not in st.session_state:
+        gc.collect()  # sessions that ended are circles of references; their folders go with them
         st.session_state[_FOLDER] = TemporaryDirectory(prefix="cmssd-session-", ignore_cleanup_errors=True)
+        _folders.add(st.session_state[_FOLDER])
     return Path(st.session_state[_FOLDER].name)
+
+
+def remove_folders() -> None:
+    """Removes the folders of all sessions: the server stops."""
+    for each in list(_folders):
+        each.cleanup()
 
 
 def result() -> Result | None:

@@ -72,7 +72,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
     else:
         pytest.fail("the dashboard did not answer within two minutes")
     yield address, folder
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
     log, _ = process.communicate(timeout=30)
     assert "Mueller" not in log
     assert not list(folder.glob("cmssd-session-*")), "uploads outlived the server"

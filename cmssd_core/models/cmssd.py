@@ -90,7 +90,9 @@ class HEEncoder(nn.Module):
     def __init__(self, config: CMSSDConfig) -> None:
         super().__init__()
         self.trunk = Trunk(3, config.he_widths, config.depths)
-        self.project = nn.Sequential(nn.Linear(sum(config.he_widths), config.fused), nn.ReLU(inplace=False))
+        self.project = nn.Sequential(
+            nn.Linear(sum(config.he_widths), config.fused), nn.LayerNorm(config.fused), nn.ReLU(inplace=False)
+        )
 
     def forward(self, patches: Tensor) -> Tensor:
         """(patch, 3, y, x) RGB in [0, 1], white = 1 -> (patch, fused). White glass becomes 0 before the trunk."""
@@ -155,9 +157,15 @@ class CrossModalGate(nn.Module):
         self.w_cross = nn.Conv2d(2 * fused, 1, 3, padding=1)
         self.sigmoid = nn.Sigmoid()
 
-    def forward(self, f_mri: Tensor, f_he: Tensor) -> tuple[Tensor, Tensor]:
-        """F_MRI, F_H&E (n, fused, h, w) -> F_fused (n, fused, h, w), alpha_cross (n, 1, h, w) in [0, 1]."""
+    def forward(self, f_mri: Tensor, f_he: Tensor, only: Tensor) -> tuple[Tensor, Tensor]:
+        """F_MRI, F_H&E (n, fused, h, w), only (n,) -> F_fused (n, fused, h, w), alpha_cross (n, 1, h, w) in [0, 1].
+
+        only: 1 where there is the MRI alone, 0 where there is the slide alone, NaN where there are both. With one
+        modality there is nothing to weigh, so alpha is `only`: a gate that had to learn this would saturate, and
+        then shut out the slide where there are both.
+        """
         alpha = self.sigmoid(self.w_cross(torch.cat([f_mri, f_he], dim=1)))  # equation 2
+        alpha = torch.where(only.isnan()[:, None, None, None], alpha, only[:, None, None, None].to(alpha.dtype))
         return alpha * f_mri + (1 - alpha) * f_he, alpha  # equation 3
 
 
@@ -236,7 +244,8 @@ class CMSSD(Model):
         f_he = self.mapping(vectors, pooled_he, batch, (slices, height, width)).flatten(0, 1)
         flat = None if mri is None else mri.flatten(2, 3).flatten(0, 1)  # (case * slice, channel, y, x)
         f_mri = self._encode_volume(flat, batch, f_he)
-        fused, alpha = self.gate(f_mri, f_he)
+        only = torch.where(batch.present["mri"] & batch.present["he"], torch.nan, batch.present["mri"].float())
+        fused, alpha = self.gate(f_mri, f_he, only.repeat_interleave(slices))
 
         valid = torch.ones(cases, 1, dtype=torch.bool, device=fused.device) if mri is None else batch.valid["mri"]
         valid = valid | ~batch.present["mri"][:, None]  # without MRI, F_fused still speaks for the slide
