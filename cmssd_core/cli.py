@@ -65,7 +65,7 @@ def predict(
             store=store,
             progress=lambda share, what: advance(round(share * 100), 100, what),
         )
-    files.write(result, case, out, tiers=config.severity_tiers)
+    files.write(result, case, out, tiers=config.severity_tiers, store=store)
     told = files.prediction_json(result, tiers=config.severity_tiers)
     if as_json:
         _print(told)

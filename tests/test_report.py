@@ -19,6 +19,7 @@ from PIL import Image
 from plotly.colors import sequential
 
 from cmssd_core.report import display, files, html, pictures
+from cmssd_core.store import Store
 from cmssd_core.types import Finding, InputError, Volume
 
 PROMISED = {
@@ -262,3 +263,22 @@ def test_pictures_go_without_patches_and_without_mpp(tmp_path):
     slide = showcase.case(tmp_path).inputs["he"]
     bare = replace(showcase.prediction(he=False))
     assert pictures.slide_overlay(replace(slide, mpp=None), bare).startswith(b"\x89PNG")
+
+
+def test_the_same_prediction_is_written_from_the_store_byte_for_byte(tmp_path, monkeypatch):
+    store, case = Store(tmp_path / "store", limit_bytes=None), showcase.case(tmp_path)
+    files.write(showcase.prediction(), case, tmp_path / "one", store=store)
+    monkeypatch.setattr(files, "draw", lambda *_: pytest.fail("drawn again"))
+    files.write(showcase.prediction(), case, tmp_path / "two", store=store)
+    names = {path.name for path in (tmp_path / "one").iterdir()}
+    assert names == {path.name for path in (tmp_path / "two").iterdir()}
+    for name in names - {"report.html"}:  # which says when it was made
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+
+
+def test_another_map_is_not_written_from_the_store(tmp_path):
+    store, case, first = Store(tmp_path / "store", limit_bytes=None), showcase.case(tmp_path), showcase.prediction()
+    files.write(first, case, tmp_path / "one", store=store)
+    other = replace(first, maps={**first.maps, "tumour": first.maps["tumour"] * 0.5})
+    files.write(other, case, tmp_path / "two", store=store)
+    assert (tmp_path / "one/tumour.nii.gz").read_bytes() != (tmp_path / "two/tumour.nii.gz").read_bytes()

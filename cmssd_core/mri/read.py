@@ -41,9 +41,9 @@ def read(
     """One examination as a Volume of raw scanner units, float32 (contrast, z, y, x), on the source's own grid.
 
     source: NIfTI, NRRD, MetaImage, a DICOM file or folder, or a zip of those; the contrast is told from names and
-    headers. contrasts: the same kinds of path, by contrast name, where the user says it; instead of source or beside it. Contrasts on other grids are
-    resampled onto the one with the finest pixels. digest: sha256 of the bytes used and their contrast names, whatever
-    the files are called and in whatever order they lie.
+    headers. contrasts: the same kinds of path, by contrast name, where the user says it; instead of source or beside
+    it. Contrasts on other grids are resampled onto the one with the finest pixels. digest: sha256 of the bytes used
+    and their contrast names, whatever the files are called and in whatever order they lie.
 
     Raises InputError, one sentence, for everything that is not one patient's sound 3-D examination.
     """

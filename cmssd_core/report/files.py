@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import hashlib
 import json
 import os
 import shutil
@@ -14,6 +16,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from cmssd_core import store as storage
 from cmssd_core.config import settings
 from cmssd_core.mri.itk import to_image
 from cmssd_core.report import html, pictures
@@ -23,6 +26,8 @@ Tiers = Sequence[tuple[str, float]]
 
 NOTE = "research use only; not a medical device"
 MAPS = ("tumour", "bone", "attention")
+PICTURES = ("tumour", "slices", "attention", "slide")
+VERSION = 1  # part of the content key of kept files; raised when they would look different
 #: Every name this module may write. Names of an earlier run that this one does not write are removed from OUT.
 NAMES = (
     "prediction.json",
@@ -71,8 +76,17 @@ def prediction_json(prediction: Prediction, *, tiers: Tiers | None = None) -> di
     }
 
 
-def write(prediction: Prediction, case: Case, out: Path, *, tiers: Tiers | None = None) -> list[Path]:
+def write(
+    prediction: Prediction,
+    case: Case,
+    out: Path,
+    *,
+    tiers: Tiers | None = None,
+    store: storage.Store | None = None,
+) -> list[Path]:
     """Writes prediction.json, the maps as NIfTI in the source's space, attention.npz, overlays and report.html.
+
+    store: keeps maps and pictures as files, so that the same prediction is written at once the next time.
 
     Gives the files written. Either all of them appear in `out` or none; files of an earlier run are replaced, and
     those of its names that this run has no content for are removed. InputError where `out` cannot be written.
@@ -85,7 +99,7 @@ def write(prediction: Prediction, case: Case, out: Path, *, tiers: Tiers | None 
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix=".cmssd-", dir=out.parent))
-        names = _fill(beside, prediction, case, _tiers(tiers))
+        names = _fill(beside, prediction, case, _tiers(tiers), store)
         out.mkdir(exist_ok=True)
         for name in names:
             if (out / name).is_dir():
@@ -111,25 +125,53 @@ def _tiers(tiers: Tiers | None) -> Tiers:
     return settings().severity_tiers if tiers is None else tiers
 
 
-def _fill(folder: Path, prediction: Prediction, case: Case, tiers: Tiers) -> list[str]:
+def _fill(folder: Path, prediction: Prediction, case: Case, tiers: Tiers, store: storage.Store | None) -> list[str]:
     """Writes every file into `folder`; gives the names in the order they are moved, prediction.json last."""
-    names: list[str] = []
-    for name in MAPS:
-        if name in prediction.maps and prediction.affine is not None:
-            write_nifti(prediction.maps[name], prediction.affine, folder / f"{name}.nii.gz")
-            names.append(f"{name}.nii.gz")
-    raw = _raw(prediction)
-    if raw:
-        np.savez_compressed(folder / "attention.npz", allow_pickle=False, **raw)
-        names.append("attention.npz")
-    drawn = draw(prediction, case)
-    for name, png in drawn.items():
-        (folder / f"overlay_{name}.png").write_bytes(png)
-        names.append(f"overlay_{name}.png")
+    lasting = _kept(prediction, store)
+    if lasting is None:
+        lasting = _made(folder, prediction, case)
+        _keep(lasting, prediction, store)
+    for name, content in lasting.items():
+        (folder / name).write_bytes(content)
+    drawn = {picture: lasting[file] for picture in PICTURES if (file := f"overlay_{picture}.png") in lasting}
     (folder / "report.html").write_text(html.render(prediction, case, drawn, tiers=tiers), "utf-8")
     answer = json.dumps(prediction_json(prediction, tiers=tiers), indent=2, allow_nan=False, ensure_ascii=False)
     (folder / "prediction.json").write_text(answer + "\n", "utf-8")
-    return [*names, "report.html", "prediction.json"]
+    return [*lasting, "report.html", "prediction.json"]
+
+
+def _made(folder: Path, prediction: Prediction, case: Case) -> dict[str, bytes]:
+    """Maps, raw values and pictures by file name: what takes long and depends on prediction and case alone."""
+    for name in MAPS:
+        if name in prediction.maps and prediction.affine is not None:
+            write_nifti(prediction.maps[name], prediction.affine, folder / f"{name}.nii.gz")
+    raw = _raw(prediction)
+    if raw:
+        np.savez_compressed(folder / "attention.npz", allow_pickle=False, **raw)
+    made = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    return made | {f"overlay_{name}.png": png for name, png in draw(prediction, case).items()}
+
+
+def _key(prediction: Prediction) -> str:
+    """Content key of a prediction's files: everything it says but the time it took."""
+    told = prediction_json(prediction, tiers=()) | {"timings_s": None}
+    maps = {name: hashlib.sha256(m.tobytes()).hexdigest() for name, m in prediction.maps.items()}
+    return storage.key(files=VERSION, told=told, maps=maps)
+
+
+def _kept(prediction: Prediction, store: storage.Store | None) -> dict[str, bytes] | None:
+    with contextlib.suppress(storage.StoreError):
+        entry = store.get(_key(prediction)) if store else None
+        return None if entry is None else {name: array.tobytes() for name, array in entry.arrays.items()}
+    return None
+
+
+def _keep(lasting: Mapping[str, bytes], prediction: Prediction, store: storage.Store | None) -> None:
+    """Keeps the files for next time; a store that refuses costs time then, nothing now."""
+    arrays = {name: np.frombuffer(content, np.uint8) for name, content in lasting.items()}
+    with contextlib.suppress(storage.StoreError):
+        if store and arrays:
+            store.put(_key(prediction), arrays=arrays, meta={})
 
 
 def draw(prediction: Prediction, case: Case) -> dict[str, bytes]:
