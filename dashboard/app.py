@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +19,7 @@ import streamlit as st  # noqa: E402
 from starlette.requests import Request  # noqa: E402
 from starlette.responses import JSONResponse  # noqa: E402
 from starlette.routing import Route  # noqa: E402
+from streamlit import runtime  # noqa: E402
 
 from dashboard import state  # noqa: E402
 from dashboard.widgets import tell_fault  # noqa: E402
@@ -31,12 +34,20 @@ async def health(_request: Request) -> JSONResponse:
     return JSONResponse({"status": "ok", "version": number}, headers={"Cache-Control": "no-store"})
 
 
+async def _sweep() -> None:
+    while True:
+        await asyncio.sleep(30)
+        state.sweep(connected=runtime.get_instance().is_active_session, now_s=time.monotonic())
+
+
 @asynccontextmanager
 async def lifespan(_app: st.App) -> AsyncIterator[None]:
     """Leaves no patient's files behind: a server that is told to stop by a signal runs no exit handlers."""
+    sweeping = asyncio.create_task(_sweep())
     try:
         yield
     finally:
+        sweeping.cancel()
         state.remove_folders()
 
 

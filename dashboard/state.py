@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from cmssd_core.types import Case, Prediction
 
 _RESULT, _KEPT, _FOLDER = "cmssd_result", "cmssd_kept_", "cmssd_folder"
 
-_folders: WeakSet[TemporaryDirectory[str]] = WeakSet()
+_folders: WeakKeyDictionary[TemporaryDirectory[str], str] = WeakKeyDictionary()  # -> id of its session
+_gone_since_s: dict[str, float] = {}
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,10 @@ def folder() -> Path:
     """The session's own folder for patient data, readable by this user only; gone when the session or program ends."""
     # Not in st.cache_resource(scope="session"): Streamlit empties that whenever the connection drops for a moment,
     # while the session's state waits for the browser to come back.
-    if _FOLDER not in st.session_state:
-        gc.collect()  # sessions that ended are circles of references; their folders go with them
+    if _FOLDER not in st.session_state or not Path(st.session_state[_FOLDER].name).is_dir():
         st.session_state[_FOLDER] = TemporaryDirectory(prefix="cmssd-session-", ignore_cleanup_errors=True)
-        _folders.add(st.session_state[_FOLDER])
+        context = get_script_run_ctx()
+        _folders[st.session_state[_FOLDER]] = context.session_id if context is not None else ""
     return Path(st.session_state[_FOLDER].name)
 
 
@@ -60,6 +61,19 @@ def remove_folders() -> None:
     """Removes the folders of all sessions: the server stops."""
     for each in list(_folders):
         each.cleanup()
+
+
+def sweep(*, connected: Callable[[str], bool], now_s: float, after_s: float = 300.0) -> None:
+    """Removes the folders of sessions that have been gone for `after_s`; to be called every now and then.
+
+    Streamlit keeps the state of a session that is gone, and so its folder, for longer than its time to live says.
+    """
+    for each, session in list(_folders.items()):
+        if connected(session):
+            _gone_since_s.pop(session, None)
+        elif now_s - _gone_since_s.setdefault(session, now_s) >= after_s:
+            each.cleanup()
+            del _folders[each]
 
 
 def result() -> Result | None:
@@ -74,7 +88,8 @@ def set_result(value: Result | None) -> None:
 
 def kept(slot: str) -> Kept | None:
     """The files uploaded into a slot ("mri", "he"), also after a visit to another page."""
-    return st.session_state.get(_KEPT + slot)
+    there: Kept | None = st.session_state.get(_KEPT + slot)
+    return there if there is not None and all(path.exists() for path in there.paths) else None
 
 
 def keep(slot: str, value: Kept) -> None:

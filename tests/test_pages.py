@@ -177,6 +177,22 @@ def test_uploads_lie_in_a_private_folder_without_names(mri):
     assert not kept.folder.parent.exists()
 
 
+def test_the_folder_of_a_session_that_is_gone_is_swept(mri):
+    app = opened()
+    app.file_uploader(key="upload_mri").set_value([mri])
+    app.run()
+    kept = app.session_state["cmssd_kept_mri"]
+    state.sweep(connected=lambda _: False, now_s=1000.0)
+    state.sweep(connected=lambda _: True, now_s=1200.0)  # it came back
+    state.sweep(connected=lambda _: False, now_s=1400.0)
+    state.sweep(connected=lambda _: False, now_s=1600.0)
+    assert kept.paths[0].exists()
+    state.sweep(connected=lambda _: False, now_s=1701.0)
+    assert not kept.folder.parent.exists()
+    app.run()  # the browser still holds the upload: it is kept anew
+    assert app.session_state["cmssd_kept_mri"].paths[0].exists()
+
+
 def test_a_result_of_earlier_choices_says_so(mri):
     app = analysed(opened(), mri=[mri])
     assert not any("have changed" in w.value for w in app.warning)
