@@ -44,7 +44,7 @@ def predict(
     """One case: severity, maps, report."""
     from cmssd_core import cases, inference
     from cmssd_core.report import files
-    from cmssd_core.store import Store
+    from cmssd_core.store import open_store
 
     config = settings()
     case = cases.admit(
@@ -56,7 +56,7 @@ def predict(
         unpacked_limit_mb=config.unpacked_limit_mb,
     )
     predictor = inference.load(weights, settings=config)
-    store = Store(config.cache_dir / "predictions", limit_bytes=int(config.cache_limit_gb * 1e9))
+    store = open_store(config)
     with _bar("predict") as advance:
         result = inference.predict(
             case,

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from cmssd_core.config import Settings
 from cmssd_core.types import frozen
 
 Array = npt.NDArray[Any]
@@ -313,3 +314,8 @@ def _remove(path: Path) -> None:
 
 def _refused(verb: str, path: Path, error: OSError) -> StoreError:
     return StoreError(f"cannot {verb} {path}: {error.strerror or error}; free space or set CMSSD_CACHE_DIR elsewhere")
+
+
+def open_store(settings: Settings) -> Store:
+    """The store of this installation: command line and dashboard share it, so that one knows what the other did."""
+    return Store(settings.cache_dir, limit_bytes=int(settings.cache_limit_gb * 1e9))

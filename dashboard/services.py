@@ -80,13 +80,6 @@ def _lock(model_id: str) -> threading.Lock:
     return threading.Lock()
 
 
-@st.cache_resource(show_spinner=False)
-def _store(root: Path, limit_bytes: int) -> Store:
-    from cmssd_core.store import Store
-
-    return Store(root, limit_bytes=limit_bytes)
-
-
 @st.cache_resource(scope="session", max_entries=2, show_spinner=False)
 def _thumbnail(case_id: str, max_px: int) -> tuple[Uint8Array, float]:
     from cmssd_core.slide.read import thumbnail
@@ -182,6 +175,7 @@ def asked(
 def analyse(request: Request, progress: Progress) -> state.Result:
     """Admits the files, predicts and writes the report; InputError where the files cannot be used."""
     from cmssd_core import inference
+    from cmssd_core.store import open_store
 
     progress(0.0, "reading the files")
     try:
@@ -189,7 +183,7 @@ def analyse(request: Request, progress: Progress) -> state.Result:
     except InputError as mistake:
         raise InputError(_on_screen(str(mistake), request)) from mistake
     predictor, chosen = model(), settings()
-    store = _store(chosen.cache_dir, int(chosen.cache_limit_gb * 1e9))
+    store = open_store(chosen)
     lock = _lock(predictor.model_id)
     while not lock.acquire(timeout=0.5):
         progress(0.0, "waiting: the model is at work for another session")
@@ -204,7 +198,7 @@ def analyse(request: Request, progress: Progress) -> state.Result:
     finally:
         lock.release()
     progress(0.9, "writing the report")
-    return _with_files(request, case, prediction)
+    return _with_files(request, case, prediction, store)
 
 
 def _admit(request: Request) -> Case:
@@ -230,12 +224,12 @@ def _on_screen(sentence: str, request: Request) -> str:
     return sentence
 
 
-def _with_files(request: Request, case: Case, prediction: Prediction) -> state.Result:
+def _with_files(request: Request, case: Case, prediction: Prediction, store: Store) -> state.Result:
     from cmssd_core.report import files
 
     folder = Path(tempfile.mkdtemp(dir=state.folder()))
     try:
-        written = files.write(prediction, case, folder / "result")
+        written = files.write(prediction, case, folder / "result", store=store)
         packed = BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
             for path in written:
