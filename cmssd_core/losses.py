@@ -25,7 +25,7 @@ class LossWeights:
     focal_gamma: float = 2.0
     dice: float = 0.5
     bone: float = 0.5
-    malignant: float = 0.5
+    malignant: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)

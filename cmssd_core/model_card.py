@@ -35,7 +35,7 @@ def card(info: WeightsInfo, run: Path, figures: Mapping[str, Mapping[str, Figure
         if any(figures[column].get(name) for column in columns)
     ]
     table = "\n".join(["| figure | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|", *rows])
-    kept = ("seed", "steps", "pretrain", "batch", "learning_rate", "weight_decay")
+    kept = ("seed", "steps", "pretrain_he", "pretrain_mri", "batch", "learning_rate", "weight_decay")
     return f"""# {info.name}
 
 **Research use only. Not a medical device. Trained on: {info.trained}.**

@@ -39,9 +39,10 @@ Progress = Callable[[int, int, str], None]
 class TrainSettings:
     """A training run; stored as config.json. steps: of `batch` cases each. learning_rate: at the top of the cosine.
 
-    pretrain: first steps, in which each batch hides one modality in turn, so that either encoder learns its own task
-    before they are fused (seed 000, section 3.1). clip: largest norm of the whole gradient. checkpoint_every: steps
-    between checkpoints. threads: of torch; a resumed run must use the same number to be bit-exact.
+    pretrain_he, pretrain_mri: first steps, with the slide alone, then with the MRI alone, so that either encoder
+    learns its own task before they are fused (seed 000, section 3.1). clip: largest norm of the whole gradient.
+    checkpoint_every: steps between checkpoints. threads: of torch; a resumed run must use the same number to be
+    bit-exact.
     """
 
     model: str = "cmssd"
@@ -49,10 +50,11 @@ class TrainSettings:
     seed: int = 1
     steps: int = 1500
     batch: int = 16
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-4
     weight_decay: float = 0.02
     warmup: int = 50
-    pretrain: int = 200
+    pretrain_he: int = 300
+    pretrain_mri: int = 100
     clip: float = 1.0
     checkpoint_every: int = 50
     threads: int = 2
@@ -109,6 +111,11 @@ def train(
     )
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     start = _restore(out / CHECKPOINT, model, optimizer) if resume else 0
+    if start == 0:
+        rng = np.random.default_rng([settings.seed, settings.steps])  # no step draws from this one
+        first = paths[: 2 * settings.batch]
+        few = [samples.load(path) for path in first]
+        model.fit_start(samples.draw(few, tuple(p.stem for p in first), rng=rng, settings=settings.draw)[0])
     with _metrics(out / "metrics.csv", start) as write:
         for step in range(start, settings.steps):
             row = _step(model, optimizer, paths, step, settings)
@@ -146,6 +153,12 @@ def rate(step: int, settings: TrainSettings) -> float:
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
 
 
+def _hidden(step: int, settings: TrainSettings) -> str | None:
+    if step < settings.pretrain_he:
+        return "mri"
+    return "he" if step < settings.pretrain_he + settings.pretrain_mri else None
+
+
 def _step(
     model: Model, optimizer: torch.optim.AdamW, paths: list[Path], step: int, settings: TrainSettings
 ) -> dict[str, float]:
@@ -157,7 +170,7 @@ def _step(
         tuple(paths[i].stem for i in picked),
         rng=rng,
         settings=settings.draw,
-        hide=("mri", "he")[step % 2] if step < settings.pretrain else None,
+        hide=_hidden(step, settings),
     )
     model.train()
     for group in optimizer.param_groups:

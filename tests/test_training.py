@@ -28,7 +28,8 @@ TINY_RUN = TrainSettings(
     batch=2,
     checkpoint_every=2,
     warmup=2,
-    pretrain=2,
+    pretrain_he=1,
+    pretrain_mri=1,
     draw=samples.DrawSettings(slices=1, patches=1),
     threads=2,
 )
@@ -38,7 +39,8 @@ CONFIG = json.dumps(
         "batch": 2,
         "checkpoint_every": 2,
         "warmup": 2,
-        "pretrain": 2,
+        "pretrain_he": 1,
+        "pretrain_mri": 1,
         "threads": 2,
         "draw": {"slices": 1, "patches": 1},
     }
@@ -172,7 +174,7 @@ def test_a_damaged_prepared_case_is_named(tmp_path: Path) -> None:
 
 
 def test_training_lowers_the_loss(cohort: Path, tmp_path: Path) -> None:
-    run = replace(TINY_RUN, steps=40, batch=4, checkpoint_every=40, learning_rate=2e-3)
+    run = replace(TINY_RUN, steps=40, batch=4, checkpoint_every=40, learning_rate=2e-3, pretrain_he=0, pretrain_mri=0)
     train(cohort, tmp_path, settings=run, program=Settings(n4=False))
     rows = [row for row in csv.DictReader((tmp_path / "metrics.csv").open()) if row["tumour"]]
     loss = [float(row["bone"]) for row in rows]

@@ -42,6 +42,9 @@ class Model(nn.Module):
     def __init__(self, size: str = "reference") -> None:
         super().__init__()
 
+    def fit_start(self, batch: Batch) -> None:
+        """Fit what the start of training takes from training data; nothing unless a model says otherwise."""
+
     def forward(self, batch: Batch) -> ModelOutput:
         """The forward that predicts is the forward that is explained."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
