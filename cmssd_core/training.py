@@ -40,9 +40,9 @@ class TrainSettings:
     """A training run; stored as config.json. steps: of `batch` cases each. learning_rate: at the top of the cosine.
 
     pretrain_he, pretrain_mri: first steps, with the slide alone, then with the MRI alone, so that either encoder
-    learns its own task before they are fused (seed 000, section 3.1). clip: largest norm of the whole gradient.
-    checkpoint_every: steps between checkpoints. threads: of torch; a resumed run must use the same number to be
-    bit-exact.
+    learns its own task before they are fused (seed 000, section 3.1). he_rate: factor on the learning rate of the
+    slide's encoder after that. clip: largest norm of each stream's gradient. checkpoint_every: steps between
+    checkpoints. threads: of torch; a resumed run must use the same number to be bit-exact.
     """
 
     model: str = "cmssd"
@@ -53,8 +53,9 @@ class TrainSettings:
     learning_rate: float = 5e-4
     weight_decay: float = 0.02
     warmup: int = 50
-    pretrain_he: int = 300
+    pretrain_he: int = 220
     pretrain_mri: int = 100
+    he_rate: float = 0.3
     clip: float = 1.0
     checkpoint_every: int = 50
     threads: int = 2
@@ -109,7 +110,7 @@ def train(
         workers=settings.threads,
         progress=lambda done, of: tell(done, of, "preparing"),
     )
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    optimizer = _optimizer(model, settings)
     start = _restore(out / CHECKPOINT, model, optimizer) if resume else 0
     if start == 0:
         rng = np.random.default_rng([settings.seed, settings.steps])  # no step draws from this one
@@ -134,6 +135,14 @@ def train(
     return out / "weights.safetensors"
 
 
+def _optimizer(model: Model, settings: TrainSettings) -> torch.optim.AdamW:
+    """AdamW in two groups: everything, and the slide's encoder, whose rate falls once it is fused."""
+    he = [p for name, p in model.named_parameters() if name.startswith("phi_he.")]
+    rest = [p for name, p in model.named_parameters() if not name.startswith("phi_he.")]
+    groups = [{"params": rest}, {"params": he}]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=settings.weight_decay)
+
+
 def _open_run(out: Path, settings: TrainSettings, resume: bool) -> None:
     out.mkdir(parents=True, exist_ok=True)
     config = out / "config.json"
@@ -146,11 +155,21 @@ def _open_run(out: Path, settings: TrainSettings, resume: bool) -> None:
 
 
 def rate(step: int, settings: TrainSettings) -> float:
-    """Learning rate of a step: linear warm-up, then a cosine to zero (Loshchilov and Hutter, ICLR 2017)."""
-    if step < settings.warmup:
-        return settings.learning_rate * (step + 1) / settings.warmup
-    share = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+    """Learning rate of a step: in each stage linear warm-up, then a cosine to zero (Loshchilov and Hutter, ICLR 2017).
+
+    The stages are the slide alone, the MRI alone, both.
+    """
+    alone = (settings.pretrain_he, settings.pretrain_mri)
+    start, end = 0, alone[0]
+    if step >= end:
+        start, end = end, end + alone[1]
+    if step >= end:
+        start, end = end, settings.steps
+    done, length = step - start, end - start
+    warmup = min(settings.warmup, length // 4)
+    if done < warmup:
+        return settings.learning_rate * (done + 1) / warmup
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (done - warmup) / max(1, length - warmup)))
 
 
 def _hidden(step: int, settings: TrainSettings) -> str | None:
@@ -173,12 +192,15 @@ def _step(
         hide=_hidden(step, settings),
     )
     model.train()
-    for group in optimizer.param_groups:
-        group["lr"] = rate(step, settings)
+    together = step >= settings.pretrain_he + settings.pretrain_mri
+    for group, share in zip(optimizer.param_groups, (1.0, settings.he_rate if together else 1.0), strict=True):
+        group["lr"] = rate(step, settings) * share
     terms = loss(model(batch), targets, batch, weights=settings.loss)
     optimizer.zero_grad(set_to_none=True)
     terms["total"].backward()
-    norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+    # Stream by stream: where one modality's gradient bursts, the other's step must not shrink with it.
+    norms = [nn.utils.clip_grad_norm_(stream.parameters(), settings.clip) for stream in model.children()]
+    norm = torch.stack(norms).norm()
     if not bool(torch.isfinite(norm)):
         raise RuntimeError(f"the gradient of step {step} is not finite; lower learning_rate or clip")
     optimizer.step()

@@ -110,7 +110,7 @@ def test_a_config_that_does_not_fit_is_refused(text: str) -> None:
 
 
 def test_the_learning_rate_warms_up_and_falls_as_a_cosine() -> None:
-    run = TrainSettings(steps=110, warmup=10, learning_rate=1.0)
+    run = TrainSettings(steps=110, warmup=10, learning_rate=1.0, pretrain_he=0, pretrain_mri=0)
     assert rate(0, run) == pytest.approx(0.1)
     assert rate(9, run) == 1.0
     assert rate(60, run) == pytest.approx(0.5)

@@ -103,13 +103,13 @@ class HEEncoder(nn.Module):
 
     @torch.no_grad()
     def standardise(self, patches: Tensor) -> None:
-        """Rescale the projection so that on these patches each of its inputs counts in standard deviations.
+        """Rescale the projection so that on these patches each of its inputs counts in (nearly) standard deviations.
 
         A data-dependent start (after Mishkin and Matas, ICLR 2016): averages over a patch differ between cases by a
         few percent of their size, and from there training did not find the difference in hundreds of steps.
         """
         averages = self._averages(patches)
-        mean, deviation = averages.mean(0), averages.std(0) + 1e-4
+        mean, deviation = averages.mean(0), averages.std(0) + 0.05  # without a floor small inputs explode later
         scale = averages.shape[1] ** -0.5
         self.project.weight.copy_(torch.randn_like(self.project.weight) * scale / deviation)
         self.project.bias.copy_(-(self.project.weight @ mean))
