@@ -40,8 +40,9 @@ class TrainSettings:
     """A training run; stored as config.json. steps: of `batch` cases each. learning_rate: at the top of the cosine.
 
     pretrain_he, pretrain_mri: first steps, with the slide alone, then with the MRI alone, so that either encoder
-    learns its own task before they are fused (seed 000, section 3.1). he_rate: factor on the learning rate of the
-    slide's encoder after that. clip: largest norm of each stream's gradient. checkpoint_every: steps between
+    learns its own task before they are fused (seed 000, section 3.1). he_rate,
+    he_fused_rate: factors on the learning rate while the slide learns alone, and of its encoder after that; it bursts
+    at rates the MRI needs. clip: largest norm of each stream's gradient. checkpoint_every: steps between
     checkpoints. threads: of torch; a resumed run must use the same number to be bit-exact.
     """
 
@@ -50,12 +51,13 @@ class TrainSettings:
     seed: int = 1
     steps: int = 1500
     batch: int = 16
-    learning_rate: float = 5e-4
+    learning_rate: float = 1.5e-3
     weight_decay: float = 0.02
     warmup: int = 50
     pretrain_he: int = 220
-    pretrain_mri: int = 100
-    he_rate: float = 0.3
+    pretrain_mri: int = 60
+    he_rate: float = 0.4
+    he_fused_rate: float = 0.1
     clip: float = 1.0
     checkpoint_every: int = 50
     threads: int = 2
@@ -192,8 +194,9 @@ def _step(
         hide=_hidden(step, settings),
     )
     model.train()
-    together = step >= settings.pretrain_he + settings.pretrain_mri
-    for group, share in zip(optimizer.param_groups, (1.0, settings.he_rate if together else 1.0), strict=True):
+    slide_alone = step < settings.pretrain_he
+    shares = (settings.he_rate,) * 2 if slide_alone else (1.0, settings.he_fused_rate)
+    for group, share in zip(optimizer.param_groups, shares, strict=True):
         group["lr"] = rate(step, settings) * share
     terms = loss(model(batch), targets, batch, weights=settings.loss)
     optimizer.zero_grad(set_to_none=True)

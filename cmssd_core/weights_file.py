@@ -40,6 +40,7 @@ def save(model: Model, path: Path, *, info: WeightsInfo, dtype: torch.dtype = to
     tensors = {name: t.detach().to("cpu", dtype).contiguous() for name, t in model.state_dict().items()}
     part = path.with_name(f".{path.name}.{os.getpid()}")
     save_file(tensors, str(part), metadata={"cmssd": json.dumps(asdict(info))})
+    part.chmod(0o644)  # safetensors makes files for their owner alone; weights are shared
     part.replace(path)
 
 

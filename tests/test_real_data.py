@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 from conftest import SHARED
 
-from cmssd_core import cases
+from cmssd_core import cases, inference
+from cmssd_core.config import Settings
 from cmssd_core.inspection import inspect
+from cmssd_core.report import files
 from cmssd_core.types import InputError, Slide, Volume
 
 FILES = sorted(p for p in SHARED.rglob("*") if p.is_file()) if SHARED.is_dir() else []
@@ -46,3 +50,25 @@ def test_a_folder_of_series_becomes_one_volume(folder: str, real_data: Path) -> 
     assert isinstance(volume, Volume)
     expected = {"image": ("t1",), "ProstateX-0000": ("t2", "adc"), "CRLM-CT-1004": ("ct",)}[Path(folder).name]
     assert set(volume.contrasts) == set(expected)
+
+
+def test_nifti_and_dicom_of_one_scan_give_the_same_answer(real_data: Path) -> None:
+    predictor, settings = inference.load(), Settings(n4=True)
+    scans = ("nifti/STS_006/MR_T1_image.nii.gz", "dicom/STS_006/MR_T1/image")
+    one, other = (
+        inference.predict(cases.admit(mri=real_data / "mri/sts-ibsi" / scan), predictor, settings=settings)
+        for scan in scans
+    )
+    for name in ("tumour", "bone", "attention"):
+        np.testing.assert_allclose(one.maps[name], other.maps[name], atol=0.01)
+    assert one.p_malignant == pytest.approx(other.p_malignant, abs=0.01)
+
+
+def test_a_chimeric_case_runs_to_its_report(real_data: Path, tmp_path: Path) -> None:
+    """A sarcoma's MRI with another patient's osteosarcoma tile: the way works; the numbers mean nothing."""
+    tile = sorted((real_data / "he_tiles/osteosarcoma-utsw").glob("*Viable*"))[0]
+    case = cases.admit(mri=real_data / "mri/sts-ibsi/nifti/STS_008/MR_T1_image.nii.gz", he=tile, mpp=1.0)
+    found = inference.predict(case, inference.load(), settings=Settings(n4=False))
+    names = {path.name for path in files.write(found, case, tmp_path / "out")}
+    assert {"prediction.json", "tumour.nii.gz", "bone.nii.gz", "attention.nii.gz", "report.html"} <= names
+    assert nibabel.load(tmp_path / "out/tumour.nii.gz").shape == (77, 79, 28)
