@@ -40,10 +40,10 @@ class TrainSettings:
     """A training run; stored as config.json. steps: of `batch` cases each. learning_rate: at the top of the cosine.
 
     pretrain_he, pretrain_mri: first steps, with the slide alone, then with the MRI alone, so that either encoder
-    learns its own task before they are fused (seed 000, section 3.1). he_rate,
-    he_fused_rate: factors on the learning rate while the slide learns alone, and of its encoder after that; it bursts
-    at rates the MRI needs. clip: largest norm of each stream's gradient. checkpoint_every: steps between
-    checkpoints. threads: of torch; a resumed run must use the same number to be bit-exact.
+    learns its own task before they are fused (seed 000, section 3.1). he_rate: factor on the learning rate in the first
+    stage. slow_rate: factor, once fused, for the slide's encoder and the gate, which burst or saturate at rates the MRI
+    needs. clip: largest norm of each stream's gradient. checkpoint_every: steps between checkpoints. threads: of torch;
+    a resumed run must use the same number to be bit-exact.
     """
 
     model: str = "cmssd"
@@ -54,10 +54,10 @@ class TrainSettings:
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.02
     warmup: int = 50
-    pretrain_he: int = 220
-    pretrain_mri: int = 60
+    pretrain_he: int = 160
+    pretrain_mri: int = 0
     he_rate: float = 0.4
-    he_fused_rate: float = 0.1
+    slow_rate: float = 0.1
     clip: float = 1.0
     checkpoint_every: int = 50
     threads: int = 2
@@ -137,11 +137,16 @@ def train(
     return out / "weights.safetensors"
 
 
+SLOW = ("phi_he.", "gate.")
+
+
 def _optimizer(model: Model, settings: TrainSettings) -> torch.optim.AdamW:
-    """AdamW in two groups: everything, and the slide's encoder, whose rate falls once it is fused."""
-    he = [p for name, p in model.named_parameters() if name.startswith("phi_he.")]
-    rest = [p for name, p in model.named_parameters() if not name.startswith("phi_he.")]
-    groups = [{"params": rest}, {"params": he}]
+    """AdamW in two groups: all the rest, and what has to learn slowly once the modalities are fused."""
+    named = list(model.named_parameters())
+    groups = [
+        {"params": [p for name, p in named if not name.startswith(SLOW)]},
+        {"params": [p for name, p in named if name.startswith(SLOW)]},
+    ]
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=settings.weight_decay)
 
 
@@ -195,7 +200,7 @@ def _step(
     )
     model.train()
     slide_alone = step < settings.pretrain_he
-    shares = (settings.he_rate,) * 2 if slide_alone else (1.0, settings.he_fused_rate)
+    shares = (settings.he_rate,) * 2 if slide_alone else (1.0, settings.slow_rate)
     for group, share in zip(optimizer.param_groups, shares, strict=True):
         group["lr"] = rate(step, settings) * share
     terms = loss(model(batch), targets, batch, weights=settings.loss)

@@ -19,6 +19,7 @@ from cmssd_core.models.cmssd import CMSSD, CrossModalGate, PatchToRegion, severi
 def test_equations_2_and_3_are_a_sigmoid_of_a_convolution_and_a_gated_sum() -> None:
     torch.manual_seed(1)
     gate = CrossModalGate(2)
+    torch.nn.init.normal_(gate.w_cross.weight)
     f_mri, f_he = torch.randn(1, 2, 5, 5), torch.randn(1, 2, 5, 5)
     fused, alpha = gate(f_mri, f_he, torch.tensor([torch.nan]))
     both = torch.cat([f_mri, f_he], 1)[0, :, 1:4, 1:4]  # neighbourhood of cell (2, 2)
