@@ -169,8 +169,8 @@ class CrossModalGate(nn.Module):
     def __init__(self, fused: int) -> None:
         super().__init__()
         self.w_cross = nn.Conv2d(2 * fused, 1, 3, padding=1)
-        nn.init.zeros_(self.w_cross.weight)  # an even gate to start with, whatever the size of the features
-        nn.init.zeros_(self.w_cross.bias)
+        for parameter in self.w_cross.parameters():  # an even gate to start with, whatever the size of the features
+            nn.init.zeros_(parameter)
         self.sigmoid = nn.Sigmoid()
 
     def forward(self, f_mri: Tensor, f_he: Tensor, only: Tensor) -> tuple[Tensor, Tensor]:
