@@ -51,10 +51,11 @@ def admit(
         steps += slide.steps
     if not inputs:
         raise InputError("neither an MRI nor an H&E slide came; expected at least one of them; add --mri or --he")
-    if site_mm is not None and "he" in inputs:
-        findings += _check_site(inputs.get("mri"), site_mm)
+    if he is None and not (mpp is None and site_mm is None):
+        raise InputError("microns per pixel or a biopsy site came without a slide; add --he, or leave them out")
     identity = hashlib.sha256("\n".join(digests).encode()).hexdigest()
-    return Case(identity, inputs, steps=tuple(steps), findings=tuple(findings))
+    case = Case(identity, inputs, steps=tuple(steps))
+    return replace(case, findings=(*findings, *_check_site(case)))
 
 
 def site_voxel(volume: Volume, site_mm: Site) -> tuple[float, float, float]:
@@ -63,16 +64,22 @@ def site_voxel(volume: Volume, site_mm: Site) -> tuple[float, float, float]:
     return float(z), float(y), float(x)
 
 
-def _inside(volume: Volume, voxel: Site) -> bool:
+def registered(case: Case) -> bool:
+    """Whether the slide has a place on the MRI: a biopsy site that lies inside the scan as it came."""
+    volume, slide = case.inputs.get("mri"), case.inputs.get("he")
+    if not isinstance(volume, Volume) or not isinstance(slide, Slide) or slide.site_mm is None:
+        return False
+    voxel = site_voxel(volume, slide.site_mm)
     return all(-0.5 <= v <= n - 0.5 for v, n in zip(voxel, volume.voxels.shape[1:], strict=True))
 
 
-def _check_site(volume: object, site_mm: Site) -> list[Finding]:
-    if not isinstance(volume, Volume):
+def _check_site(case: Case) -> list[Finding]:
+    slide = case.inputs.get("he")
+    if not isinstance(slide, Slide) or slide.site_mm is None or registered(case):
+        return []
+    if "mri" not in case.inputs:
         return [Finding("warning", "a biopsy site came without an MRI and is not used", "site")]
-    if not _inside(volume, site_voxel(volume, site_mm)):
-        return [Finding("severe", "the biopsy site lies outside the MRI; the slide is treated as unregistered", "site")]
-    return []
+    return [Finding("severe", "the biopsy site lies outside the MRI; the slide is treated as unregistered", "site")]
 
 
 def prepare(case: Case, *, spec: InputSpec, settings: Settings) -> Case:
@@ -84,6 +91,8 @@ def prepare(case: Case, *, spec: InputSpec, settings: Settings) -> Case:
     steps, findings = list(case.steps), list(case.findings)
     for name, value in case.inputs.items():
         prepared, noticed, done = MODALITIES[name].prepare(value, spec, settings)
+        if isinstance(prepared, PatchBag) and not registered(case):
+            prepared = replace(prepared, site_mm=None)
         inputs[name] = prepared
         findings += [finding for finding in noticed if finding not in findings]
         steps += done
@@ -98,7 +107,7 @@ def collate(cases: Sequence[Case], spec: InputSpec) -> Batch:
     valid: dict[str, Tensor] = {}
     site = torch.zeros(len(cases), 3)
     spacing = torch.ones(len(cases))
-    registered = torch.zeros(len(cases), dtype=torch.bool)
+    placed = torch.zeros(len(cases), dtype=torch.bool)
     slices = [v.voxels.shape[1] if isinstance(v, Volume) else 0 for v in volumes]
     patches = [len(b.patches) if isinstance(b, PatchBag) else 0 for b in bags]
     valid["mri"] = torch.arange(max(1, *slices, 1))[None] < torch.tensor(slices)[:, None]
@@ -120,11 +129,10 @@ def collate(cases: Sequence[Case], spec: InputSpec) -> Batch:
             patch_mm[row, : patches[row]] = offsets_mm(bag)
             volume = volumes[row]
             if bag.site_mm is not None and isinstance(volume, Volume):
-                voxel = site_voxel(volume, bag.site_mm)
-                registered[row] = _inside(volume, voxel)
-                site[row] = torch.tensor(voxel) * registered[row]
+                site[row] = torch.tensor(site_voxel(volume, bag.site_mm))
+                placed[row] = True
         inputs["he"] = pixels
-    present = {"mri": torch.tensor(slices) > 0, "he": torch.tensor(patches) > 0, "site": registered}
+    present = {"mri": torch.tensor(slices) > 0, "he": torch.tensor(patches) > 0, "site": placed}
     return Batch(tuple(case.id for case in cases), inputs, valid, present, patch_mm, site, spacing)
 
 

@@ -19,13 +19,13 @@ from cmssd_core.cases import collate, prepare, site_voxel
 from cmssd_core.config import Settings
 from cmssd_core.config import settings as default_settings
 from cmssd_core.models.base import InputSpec, Model
-from cmssd_core.models.cmssd import STRIDE
 from cmssd_core.mri.orient import radiological
 from cmssd_core.mri.prepare import onto
 from cmssd_core.types import (
     Case,
     Finding,
     FloatArray,
+    InputError,
     ModelOutput,
     PatchBag,
     Prediction,
@@ -34,22 +34,32 @@ from cmssd_core.types import (
     Volume,
     frozen,
 )
+from cmssd_core.weights_file import WeightsInfo
 
-PIPELINE = 1  # part of every content key; raised when the same input would give another answer
+PIPELINE = 2  # part of every content key; raised when the same input would give another answer
 THRESHOLD = 0.5
 Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """A model ready to predict. model_id: name + hash of its weights. trained: on what, in words."""
+    """A model ready to predict. model_id: name + hash of its weights. info: what the weights file says of itself."""
 
     model: Model
     model_id: str
-    trained: str
-    spec: InputSpec
+    info: WeightsInfo
     device: torch.device
     card: str
+
+    @property
+    def trained(self) -> str:
+        """What the weights were trained on, in words."""
+        return self.info.trained
+
+    @property
+    def spec(self) -> InputSpec:
+        """How the model wants its inputs."""
+        return self.info.spec
 
 
 def load(weights: Path | None = None, *, settings: Settings | None = None) -> Predictor:
@@ -59,13 +69,15 @@ def load(weights: Path | None = None, *, settings: Settings | None = None) -> Pr
     model, info, model_id = weights_file.load(path)
     if settings.threads:
         torch.set_num_threads(settings.threads)
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("CMSSD_DEVICE=cuda came, but torch sees no CUDA device; set it to auto or cpu")
     device = torch.device(
         "cuda" if settings.device == "cuda" or (settings.device == "auto" and torch.cuda.is_available()) else "cpu"
     )
-    card = path.with_suffix(".md")
-    text = card.read_text() if card.is_file() else f"No model card lies beside {path.name}."
+    cards = [card for card in (path.with_suffix(".md"), path.with_name("model_card.md")) if card.is_file()]
+    text = cards[0].read_text() if cards else f"No model card lies beside {path.name}."
     ready = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Predictor(ready, model_id, info.trained, info.spec, device, text)
+    return Predictor(ready, model_id, info, device, text)
 
 
 @contextlib.contextmanager
@@ -92,7 +104,8 @@ def predict(
     tell = progress or (lambda share, what: None)
     started = time.perf_counter()
     key = _key(case, predictor, settings)
-    with contextlib.suppress(storage.StoreError):
+    # An entry that an older version wrote may lack a field: then it is no answer.
+    with contextlib.suppress(storage.StoreError, KeyError, TypeError):
         found = store.get(key) if store else None
         if found is not None:
             known = _from_entry(found, case)
@@ -112,7 +125,7 @@ def predict(
     timings["total"] = round(time.perf_counter() - started, 4)
     prediction = replace(prediction, timings_s=timings)
     if store is not None:
-        prediction = _keep(prediction, store, key)
+        prediction = _keep(prediction, case, store, key)
     tell(1.0, "done")
     return _tiered(prediction, settings)
 
@@ -177,8 +190,10 @@ def _assemble(case: Case, prepared: Case, output: ModelOutput, predictor: Predic
         figures = _figures(maps["tumour"], maps["bone"], volume)
         gate_mean = float(cross.mean())
         if isinstance(bag, PatchBag) and bag.site_mm is not None:
-            gate_at_site = _gate_at(cross[0].cpu().numpy(), site_voxel(grid, bag.site_mm))
+            stride = grid.voxels.shape[-1] // cross.shape[-1]
+            gate_at_site = _gate_at(cross[0].cpu().numpy(), site_voxel(grid, bag.site_mm), stride)
     attention = output.attention["patch"][0].float().cpu().numpy() if isinstance(bag, PatchBag) else None
+    p_malignant = float(output.malignant_logit[0].float().sigmoid())
     return Prediction(
         case_id=case.id,
         model_id=predictor.model_id,
@@ -186,7 +201,7 @@ def _assemble(case: Case, prepared: Case, output: ModelOutput, predictor: Predic
         maps=maps,
         affine=volume.affine if isinstance(volume, Volume) else None,
         severity_interval=None,
-        p_malignant=float(output.malignant_logit[0].float().sigmoid()),
+        p_malignant=p_malignant,
         tier=None,
         uncertainty=None,
         patch_attention=None if attention is None else frozen(attention),
@@ -194,16 +209,24 @@ def _assemble(case: Case, prepared: Case, output: ModelOutput, predictor: Predic
         patch_size_px=bag.patches.shape[1] * bag.mpp / bag.slide_mpp if isinstance(bag, PatchBag) else None,
         gate_at_site=gate_at_site,
         gate_mean=gate_mean,
-        quality=prepared.findings,
+        quality=(*prepared.findings, *_disagreement(figures["severity_pct"], p_malignant)),
         steps=(*prepared.steps, f"model {predictor.model_id}"),
         timings_s={},
         **figures,
     )
 
 
-def _gate_at(cross: FloatArray, voxel: tuple[float, float, float]) -> float | None:
+def _disagreement(severity_pct: float | None, p_malignant: float) -> tuple[Finding, ...]:
+    """Tumour means malignant tumour, so map and probability should say the same of a case."""
+    if severity_pct is None or (severity_pct > 0) == (p_malignant >= THRESHOLD):
+        return ()
+    what = f"the map shows {severity_pct:.1f} % malignant tumour, the probability of malignancy is {p_malignant:.2f}"
+    return (Finding("warning", f"{what}: the two disagree, trust neither", "model"),)
+
+
+def _gate_at(cross: FloatArray, voxel: tuple[float, float, float], stride: int) -> float | None:
     """The gate in the cell of a (slice, y, x) voxel of the prepared grid, None outside."""
-    z, y, x = round(voxel[0]), int((voxel[1] + 0.5) // STRIDE), int((voxel[2] + 0.5) // STRIDE)
+    z, y, x = round(voxel[0]), int((voxel[1] + 0.5) // stride), int((voxel[2] + 0.5) // stride)
     inside = all(0 <= v < n for v, n in zip((z, y, x), cross.shape, strict=True))
     return float(cross[z, y, x]) if inside else None
 
@@ -234,7 +257,8 @@ def _tiered(prediction: Prediction, settings: Settings) -> Prediction:
     return replace(prediction, tier=reached[-1] if reached else None)
 
 
-def _keep(prediction: Prediction, store: storage.Store, key: str) -> Prediction:
+def _keep(prediction: Prediction, case: Case, store: storage.Store, key: str) -> Prediction:
+    """Keep the result, without what reading these very files said: the same bytes may come by another way."""
     arrays = dict(prediction.maps)
     for name in ("patch_attention", "patch_xy"):
         value = getattr(prediction, name)
@@ -242,7 +266,8 @@ def _keep(prediction: Prediction, store: storage.Store, key: str) -> Prediction:
             arrays[f"_{name}"] = value
     plain = {k: v for k, v in vars(prediction).items() if k not in ("maps", "affine", "patch_attention", "patch_xy")}
     plain["slices"] = [asdict(area) for area in prediction.slices]
-    plain["quality"] = [asdict(finding) for finding in prediction.quality]
+    plain["quality"] = [asdict(finding) for finding in prediction.quality[len(case.findings) :]]
+    plain["steps"] = list(prediction.steps[len(case.steps) :])
     try:
         store.put(key, arrays=arrays, meta=plain)
     except storage.StoreError as problem:
@@ -254,8 +279,8 @@ def _keep(prediction: Prediction, store: storage.Store, key: str) -> Prediction:
 def _from_entry(entry: storage.Entry, case: Case) -> Prediction:
     meta, volume = dict(entry.meta), case.inputs.get("mri")
     meta["slices"] = tuple(SliceArea(**area) for area in meta["slices"])
-    meta["quality"] = tuple(Finding(**finding) for finding in meta["quality"])
-    meta["steps"] = tuple(meta["steps"])
+    meta["quality"] = (*case.findings, *(Finding(**finding) for finding in meta["quality"]))
+    meta["steps"] = (*case.steps, *meta["steps"])
     return Prediction(
         maps={name: array for name, array in entry.arrays.items() if not name.startswith("_")},
         affine=volume.affine if isinstance(volume, Volume) else None,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cmssd_core.models.cmssd import severity_pct
+from cmssd_core.blocks.severity import severity_pct
 from cmssd_core.types import Batch, ModelOutput
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from cmssd_core.config import Settings
 from cmssd_core.models.base import InputSpec
 from cmssd_core.mri import prepare as mri_prepare
+from cmssd_core.mri import qc as mri_qc
 from cmssd_core.mri import read as mri_read
 from cmssd_core.slide import patches as slide_patches
 from cmssd_core.slide import prepare as slide_prepare
@@ -32,7 +33,8 @@ class Modality:
 
 def _prepare_mri(volume: Volume, spec: InputSpec, settings: Settings) -> Prepared:
     wanted = mri_prepare.MriSettings(size_px=spec.mri_px, spacing_mm=spec.mri_spacing_mm, n4=settings.n4)
-    return mri_prepare.prepare(volume, settings=wanted)
+    prepared, findings, steps = mri_prepare.prepare(volume, settings=wanted)
+    return prepared, (*mri_qc.check(volume), *findings), steps
 
 
 def _prepare_he(slide: Slide, spec: InputSpec, settings: Settings) -> Prepared:

@@ -19,6 +19,15 @@ TITLES = {
 }
 
 
+MEASURED = """On the test split of the cohort it was trained on, patients it never saw, each case read from its files as
+a user's would be. 95 % intervals over cases. Severity and probability are not calibrated.
+
+{table}"""
+SYNTHETIC = """A synthetic cohort shows that the program works and what the network can learn from it. It says nothing
+of patients: anatomy, treatment effects, hardware and most of what makes a real image difficult are not in it."""
+REAL = """That it does as well elsewhere: on other scanners, laboratories or patients than those of this cohort."""
+
+
 def line(figure: Figure) -> str:
     """A figure with its interval and n, e.g. "0.98 (0.95 to 0.99), n = 72"."""
     interval = "too few cases for an interval" if figure.low is None else f"{figure.low:.3g} to {figure.high:.3g}"
@@ -35,6 +44,8 @@ def card(info: WeightsInfo, run: Path, figures: Mapping[str, Mapping[str, Figure
         if any(figures[column].get(name) for column in columns)
     ]
     table = "\n".join(["| figure | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|", *rows])
+    measured = MEASURED.format(table=table) if columns else "Nothing: the cohort it was trained on has no test split."
+    synthetic = "synthetic" in info.trained
     kept = ("seed", "steps", "pretrain_he", "pretrain_mri", "batch", "learning_rate", "weight_decay")
     return f"""# {info.name}
 
@@ -48,15 +59,11 @@ Inputs: MRI contrasts {", ".join(info.spec.contrasts)} (any of them), slices of 
 
 ## Measured
 
-On the test split of the cohort it was trained on, patients it never saw, each case read from its files as a user's
-would be. 95 % intervals over cases. Severity and probability are not calibrated.
-
-{table}
+{measured}
 
 ## Not to be concluded
 
-A synthetic cohort shows that the program works and what the network can learn from it. It says nothing of patients:
-anatomy, treatment effects, hardware and most of what makes a real image difficult are not in it.
+{SYNTHETIC if synthetic else REAL}
 
 ## How it was made
 

@@ -42,7 +42,7 @@ class DrawSettings:
     slices, patches: taken from a case. modality_dropout: share of batches in which one modality is hidden (section
     3.3 of seed 000: 0.15). contrast_dropout: chance that a contrast of a case is hidden, one always stays.
     site_dropout: chance that a known biopsy site is hidden. gain, shift: spread of the random change of MRI
-    intensities; stain: of the optical density of the slide's colours.
+    intensities; stain: of the optical density of the slide's colours. mirror: mirror slices, turn patches.
     """
 
     slices: int = 4
@@ -53,6 +53,7 @@ class DrawSettings:
     gain: float = 0.15
     shift: float = 0.2
     stain: float = 0.1
+    mirror: bool = True
 
 
 def prepare_cohort(
@@ -169,16 +170,6 @@ def draw(
     return batch, Targets(stacked["tumour"], stacked["bone"], stacked["malignant"])
 
 
-def whole(sample: Sample, case_id: str) -> tuple[Batch, Targets]:
-    """A prepared case with all its slices and patches, unchanged, as a batch of one."""
-    rng = np.random.default_rng(0)
-    still = DrawSettings(
-        slices=len(sample["mri"]), patches=len(sample["he"]), modality_dropout=0, contrast_dropout=0, site_dropout=0,
-        gain=0, shift=0, stain=0,
-    )  # fmt: skip
-    return draw([sample], (case_id,), rng=rng, settings=still)
-
-
 def _draw_one(sample: Sample, rng: np.random.Generator, settings: DrawSettings) -> Sample:
     count = len(sample["mri"])
     if settings.slices >= count:
@@ -199,10 +190,10 @@ def _draw_one(sample: Sample, rng: np.random.Generator, settings: DrawSettings) 
     )
     he, patch_mm = sample["he"][picked].float() / 255, sample["patch_mm"][picked]
     mri, he = _vary(mri, he, rng, settings)
-    if settings.stain and rng.random() < 0.5:  # mirror the MRI; the site moves along
+    if settings.mirror and rng.random() < 0.5:  # mirror the MRI; the site moves along
         mri, masks = mri.flip(-1), {name: mask.flip(-1) for name, mask in masks.items()}
         voxel[2] = mri.shape[-1] - 1 - voxel[2]
-    if settings.stain:
+    if settings.mirror:
         he = torch.rot90(he, int(rng.integers(4)), (-2, -1))
     return {
         "mri": mri, "he": he, **masks, "malignant": sample["malignant"], "patch_mm": patch_mm,
@@ -212,12 +203,20 @@ def _draw_one(sample: Sample, rng: np.random.Generator, settings: DrawSettings) 
 
 
 def _slices(sample: Sample, rng: np.random.Generator, wanted: int) -> np.ndarray:
-    """Slices for training: half among those that show tumour (or else bone), the rest anywhere."""
-    area = sample["tumour"].flatten(1).sum(1) if bool(sample["tumour"].any()) else sample["bone"].flatten(1).sum(1)
-    telling = np.flatnonzero(area.numpy() > 0)
-    first = rng.choice(telling, min(len(telling), (wanted + 1) // 2), replace=False)
-    rest = np.setdiff1d(np.arange(len(sample["mri"])), first)
-    return np.sort(np.concatenate([first, rng.choice(rest, wanted - len(first), replace=False)]))
+    """Slices for training: the biopsy's or one of its neighbours, half among those that show bone, the rest anywhere.
+
+    The label has no say, so the choice gives nothing away.
+    """
+    count = len(sample["mri"])
+    first: list[int] = []
+    if bool(sample["site"]):
+        near = round(float(sample["site_voxel"][0])) + int(rng.integers(-2, 3))
+        first = [int(np.clip(near, 0, count - 1))]
+    bony = np.setdiff1d(np.flatnonzero(sample["bone"].flatten(1).any(1).numpy()), first)
+    take = min(len(bony), max(0, (wanted + 1) // 2 - len(first)))
+    first += [int(i) for i in rng.choice(bony, take, replace=False)]
+    rest = np.setdiff1d(np.arange(count), first)
+    return np.sort(np.array(first + [int(i) for i in rng.choice(rest, wanted - len(first), replace=False)]))
 
 
 def _vary(mri: Tensor, he: Tensor, rng: np.random.Generator, settings: DrawSettings) -> tuple[Tensor, Tensor]:

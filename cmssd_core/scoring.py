@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cmssd_core import cohort as cohorts
-from cmssd_core import inference, weights_file
+from cmssd_core import inference
 from cmssd_core.cohort import admit_row
 from cmssd_core.config import Settings
 from cmssd_core.config import settings as default_settings
@@ -47,19 +47,27 @@ def score(
         if drop is not None:
             case = replace(case, inputs={k: v for k, v in case.inputs.items() if k != drop})
         found = inference.predict(case, predictor, settings=settings)
-        known = truth.severity_pct is not None and found.severity_pct is not None
         scores.append(
             Score(
                 name,
                 truth.malignant,
                 found.p_malignant,
-                abs(float(found.severity_pct or 0) - float(truth.severity_pct or 0)) if known else None,
-                dice(found.maps["tumour"] >= 0.5, truth.tumour) if found.maps and truth.tumour is not None else None,
+                _severity_error(found.severity_pct, truth.severity_pct) if found.maps else None,
+                dice(found.maps["tumour"] >= inference.THRESHOLD, truth.tumour)
+                if found.maps and truth.tumour is not None
+                else None,
             )
         )
         if progress:
             progress(done, len(table))
     return scores
+
+
+def _severity_error(found: float | None, truth: float | None) -> float | None:
+    """Points off; an answer that is missing although there are maps counts as the worst there could be."""
+    if truth is None:
+        return None
+    return abs(found - truth) if found is not None else max(truth, 100.0 - truth)
 
 
 def summarise(scores: list[Score]) -> dict[str, Figure]:
@@ -72,7 +80,7 @@ def summarise(scores: list[Score]) -> dict[str, Figure]:
     if labelled:
         malignant = np.array([bool(s.malignant) for s in labelled])
         p = np.array([s.p_malignant for s in labelled])
-        found["accuracy"] = share((p >= 0.5) == malignant)
+        found["accuracy"] = share((p >= inference.THRESHOLD) == malignant)
         area = roc_auc(malignant, p)
         found |= {"auc": area} if area else {}
     for suffix, group in (("", scores), ("_malignant_only", [s for s in labelled if s.malignant])):
@@ -93,7 +101,7 @@ def write_card(cohort: Path, run: Path, *, progress: Callable[[int, int, str], N
     table, root = cohorts.read(cohort), cohort if cohort.is_dir() else cohort.parent
     test = table[table["split"] == "test"]
     predictor = inference.load(run / "weights.safetensors")
-    _, info, _ = weights_file.load(run / "weights.safetensors")
+    info = predictor.info
     figures: dict[str, dict[str, Figure]] = {}
     for given, drop in GIVEN.items() if len(test) else ():
         tell = (lambda done, of, given=given: progress(done, of, given)) if progress else None

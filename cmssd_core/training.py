@@ -14,8 +14,10 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -23,11 +25,12 @@ from torch import Tensor, nn
 
 from cmssd_core import cohort as cohorts
 from cmssd_core import samples
+from cmssd_core import store as storage
 from cmssd_core.config import Settings
 from cmssd_core.config import settings as default_settings
 from cmssd_core.losses import LossWeights, loss
 from cmssd_core.models import MODELS
-from cmssd_core.models.base import Model
+from cmssd_core.models.base import InputSpec, Model
 from cmssd_core.types import InputError
 from cmssd_core.weights_file import WeightsInfo, save
 
@@ -73,7 +76,17 @@ def settings_from(text: str, **overrides: object) -> TrainSettings:
         for name, kind in nested.items():
             if name in given:
                 given[name] = kind(**given[name])
-        return TrainSettings(**given)
+        chosen = TrainSettings(**given)
+        for name, default in asdict(TrainSettings()).items():
+            if (
+                type(getattr(chosen, name)) is not type(default)
+                and not (isinstance(default, float) and isinstance(getattr(chosen, name), int))
+                and name not in nested
+            ):
+                raise TypeError(f"{name} came as {getattr(chosen, name)!r}, expected like {default!r}")
+        if chosen.steps <= chosen.pretrain_he + chosen.pretrain_mri:
+            raise ValueError(f"{chosen.steps} steps leave none for both modalities after pretrain_he and pretrain_mri")
+        return chosen
     except (ValueError, TypeError) as problem:
         raise InputError(f"the training config does not fit ({problem}); expected fields of config.json") from None
 
@@ -106,7 +119,7 @@ def train(
     paths = samples.prepare_cohort(
         chosen,
         root,
-        out / "prepared",
+        out / "prepared" / _prepared_as(table, model.spec, program or default_settings()),
         spec=model.spec,
         settings=program or default_settings(),
         workers=settings.threads,
@@ -137,17 +150,30 @@ def train(
     return out / "weights.safetensors"
 
 
+def _prepared_as(table: pd.DataFrame, spec: InputSpec, program: Settings) -> str:
+    """A folder name for prepared cases: another cohort, model size or way of preparing gets another one."""
+    return storage.key(
+        cohort=table.to_csv(index=False),
+        spec=asdict(spec),
+        n4=program.n4,
+        stain=program.stain_backend,
+        patches=program.max_patches,
+    )[:16]
+
+
 SLOW = ("phi_he.", "gate.")
 
 
 def _optimizer(model: Model, settings: TrainSettings) -> torch.optim.AdamW:
-    """AdamW in two groups: all the rest, and what has to learn slowly once the modalities are fused."""
-    named = list(model.named_parameters())
-    groups = [
-        {"params": [p for name, p in named if not name.startswith(SLOW)]},
-        {"params": [p for name, p in named if name.startswith(SLOW)]},
-    ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=settings.weight_decay)
+    """AdamW; groups say what has to learn slowly once the modalities are fused, and what is not decayed."""
+    groups: list[dict[str, Any]] = []
+    for slow in (False, True):
+        mine = [(n, p) for n, p in model.named_parameters() if n.startswith(SLOW) == slow]
+        # Norms, biases and the mapping start where they should stay unless data says otherwise: no decay to zero.
+        for free in (False, True):
+            chosen = [p for n, p in mine if (p.ndim < 2 or n.startswith("mapping.")) == free]
+            groups.append({"params": chosen, "slow": slow, "weight_decay": 0.0 if free else settings.weight_decay})
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.95))
 
 
 def _open_run(out: Path, settings: TrainSettings, resume: bool) -> None:
@@ -200,8 +226,8 @@ def _step(
     )
     model.train()
     slide_alone = step < settings.pretrain_he
-    shares = (settings.he_rate,) * 2 if slide_alone else (1.0, settings.slow_rate)
-    for group, share in zip(optimizer.param_groups, shares, strict=True):
+    for group in optimizer.param_groups:
+        share = settings.he_rate if slide_alone else settings.slow_rate if group["slow"] else 1.0
         group["lr"] = rate(step, settings) * share
     terms = loss(model(batch), targets, batch, weights=settings.loss)
     optimizer.zero_grad(set_to_none=True)

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from cmssd_core.blocks.severity import severity_pct
 from cmssd_core.losses import LossWeights, Targets, focal_bce, loss, soft_dice_loss
-from cmssd_core.models.cmssd import CMSSD, CrossModalGate, PatchToRegion, severity_pct
+from cmssd_core.models.cmssd import CMSSD, CrossModalGate, PatchToRegion
 
 
 def test_equations_2_and_3_are_a_sigmoid_of_a_convolution_and_a_gated_sum() -> None:
@@ -23,7 +24,7 @@ def test_equations_2_and_3_are_a_sigmoid_of_a_convolution_and_a_gated_sum() -> N
     f_mri, f_he = torch.randn(1, 2, 5, 5), torch.randn(1, 2, 5, 5)
     fused, alpha = gate(f_mri, f_he, torch.tensor([torch.nan]))
     both = torch.cat([f_mri, f_he], 1)[0, :, 1:4, 1:4]  # neighbourhood of cell (2, 2)
-    by_hand = 1 / (1 + np.exp(-float((gate.w_cross.weight[0] * both).sum() + gate.w_cross.bias)))
+    by_hand = 1 / (1 + np.exp(-float(((gate.w_cross.weight[0] * both).sum() + gate.w_cross.bias).detach())))
     assert float(alpha[0, 0, 2, 2]) == pytest.approx(by_hand, rel=1e-5)
     assert alpha.shape == (1, 1, 5, 5)  # a single map for all channels
     expected = by_hand * f_mri[0, :, 2, 2] + (1 - by_hand) * f_he[0, :, 2, 2]
@@ -67,12 +68,20 @@ def test_patches_lie_where_the_site_says_and_everywhere_else_is_the_pooled_vecto
     torch.testing.assert_close(laid, expected)
 
 
-def test_half_a_cell_away_two_cells_share_a_patch() -> None:
-    batch = replace(random_batch(CMSSD("compact").spec, cases=1, patches=1), patch_mm=torch.zeros(1, 1, 2))
-    batch = replace(batch, site_voxel=torch.tensor([[0.0, 9.5, 23.5]]))
-    laid = PatchToRegion()(torch.tensor([[[8.0]]]), torch.tensor([[0.0]]), batch, (1, 16, 16))
-    assert float(laid[0, 0, 0, 2, 5]) == pytest.approx(4.0)  # half the patch, half the pooled vector (0)
-    assert float(laid[0, 0, 0, 2, 6]) == pytest.approx(4.0)
+def laid_out(column: float, patches: int) -> torch.Tensor:
+    batch = random_batch(CMSSD("compact").spec, cases=1, patches=patches)
+    batch = replace(batch, patch_mm=torch.zeros(1, patches, 2), site_voxel=torch.tensor([[0.0, 9.5, column]]))
+    return PatchToRegion()(torch.full((1, patches, 1), 8.0), torch.tensor([[0.0]]), batch, (1, 16, 16))[0, 0, 0]
+
+
+def test_a_quarter_of_a_cell_away_the_next_cell_gets_its_share() -> None:
+    laid = laid_out(22.5, 1)  # weights 3/4 and 1/4: the first cell holds the patch, the second a third of it
+    assert float(laid[2, 5]) == pytest.approx(8.0)
+    assert float(laid[2, 6]) == pytest.approx(8.0 / 3)
+
+
+def test_the_place_does_not_depend_on_how_many_patches_were_taken() -> None:
+    torch.testing.assert_close(laid_out(22.0, 1), laid_out(22.0, 64))
 
 
 def test_the_affine_matrix_starts_as_the_identity_and_learns() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 
 from cmssd_core import cases, inference
@@ -14,7 +15,7 @@ from cmssd_core import cohort as cohorts
 from cmssd_core.config import Settings
 from cmssd_core.models.cmssd import CMSSD
 from cmssd_core.store import Store
-from cmssd_core.types import Case, Prediction, Volume
+from cmssd_core.types import Case, Finding, InputError, Prediction, Volume
 from cmssd_core.weights_file import WeightsInfo, save
 
 QUICK = Settings(n4=False)
@@ -192,3 +193,57 @@ def test_neighbours_stop_at_the_ends_and_at_padding() -> None:
     found = cases.neighbours(stack, valid)[..., 0, 0, 0]
     assert found[0].tolist() == [[0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 3]]
     assert found[1, :2].tolist() == [[0, 0, 1], [0, 1, 1]]
+
+
+def test_a_site_beside_a_narrow_scan_is_outside_although_the_prepared_slice_is_square(
+    tmp_path: Path, cohort: Path, predictor: inference.Predictor
+) -> None:
+    source = cohort / "cases/synth-00000"
+    image = sitk.ReadImage(str(source / "t1.nii.gz"))
+    sitk.WriteImage(image[16:48, :, :], str(tmp_path / "narrow_t1.nii.gz"))  # 32 columns of 64
+    x, y, z = image.TransformIndexToPhysicalPoint((4, 30, 3))  # in the part that was cut off
+    case = cases.admit(mri=tmp_path / "narrow_t1.nii.gz", he=source / "slide.jpg", mpp=1.0, site_mm=(-x, -y, z))
+    assert any("outside the MRI" in finding.what for finding in case.findings)
+    assert inference.predict(case, predictor, settings=QUICK).gate_at_site is None
+
+
+def test_an_answer_from_the_store_tells_how_these_files_were_read(
+    cohort: Path, predictor: inference.Predictor, tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "store", limit_bytes=None)
+    one = cases.admit(contrasts={"t1": cohort / "cases/synth-00000/t1.nii.gz"})
+    other = replace(one, findings=(Finding("info", "came by another way", "mri"),), steps=("read otherwise",))
+    first = inference.predict(one, predictor, settings=QUICK, store=store)
+    again = inference.predict(other, predictor, settings=QUICK, store=store)
+    assert set(again.timings_s) == {"cache"}
+    assert again.quality == (*other.findings, *first.quality[len(one.findings) :])
+    assert again.steps == (*other.steps, *first.steps[len(one.steps) :])
+
+
+def test_map_and_probability_that_disagree_are_remarked(case: Case, predictor: inference.Predictor) -> None:
+    model = CMSSD("compact").eval()
+    with torch.no_grad():
+        model.decoder.maps.weight.zero_()
+        model.decoder.maps.bias.fill_(5.0)  # tumour everywhere
+        model.malignancy[-1].bias.fill_(-9.0)  # and surely benign
+    found = inference.predict(case, replace(predictor, model=model), settings=QUICK)
+    assert any("disagree" in finding.what for finding in found.quality)
+
+
+def test_a_single_slice_is_remarked(cohort: Path, tmp_path: Path, predictor: inference.Predictor) -> None:
+    image = sitk.ReadImage(str(cohort / "cases/synth-00000/t1.nii.gz"))
+    sitk.WriteImage(image[:, :, 2:3], str(tmp_path / "one_t1.nii.gz"))
+    found = inference.predict(cases.admit(mri=tmp_path / "one_t1.nii.gz"), predictor, settings=QUICK)
+    assert any("slice" in finding.what for finding in found.quality)
+
+
+def test_a_site_without_a_slide_is_refused(cohort: Path) -> None:
+    with pytest.raises(InputError, match="without a slide"):
+        cases.admit(contrasts={"t1": cohort / "cases/synth-00000/t1.nii.gz"}, site_mm=(0.0, 0.0, 0.0))
+
+
+def test_a_gpu_that_is_not_there_is_said(weights: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    with pytest.raises(InputError, match="no CUDA device"):
+        inference.load(weights, settings=Settings(device="cuda"))

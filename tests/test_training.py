@@ -103,7 +103,10 @@ def test_a_cohort_without_training_cases_is_refused(cohort: Path, tmp_path: Path
         train(tmp_path, tmp_path / "run", settings=TINY_RUN)
 
 
-@pytest.mark.parametrize("text", ["not json", '{"speed": 1}', '{"draw": {"depth": 1}}', "[1]"])
+@pytest.mark.parametrize(
+    "text",
+    ["not json", '{"speed": 1}', '{"draw": {"depth": 1}}', "[1]", '{"steps": "x"}', '{"steps": 5, "pretrain_he": 9}'],
+)
 def test_a_config_that_does_not_fit_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="does not fit"):
         settings_from(text)
@@ -124,7 +127,7 @@ def test_the_learning_rate_warms_up_and_falls_as_a_cosine() -> None:
 
 
 def sample(finished: Path) -> samples.Sample:
-    return samples.load(sorted((finished / "prepared").glob("*.safetensors"))[0])
+    return samples.load(sorted((finished / "prepared").glob("*/*.safetensors"))[0])
 
 
 def test_what_a_step_draws_depends_on_seed_and_step_alone(finished: Path) -> None:
@@ -141,10 +144,23 @@ def test_a_whole_sample_is_what_inference_sees(finished: Path, cohort: Path) -> 
     from cmssd_core.cases import collate, prepare
 
     spec = CMSSD("compact").spec
-    path = sorted((finished / "prepared").glob("*.safetensors"))[0]
+    path = sorted((finished / "prepared").glob("*/*.safetensors"))[0]
     row = cohorts.read(cohort).set_index("case_id").loc[path.stem]
     prepared = prepare(cohorts.admit_row(row, cohort), spec=spec, settings=Settings(n4=False))
-    expected, (found, _) = collate([prepared], spec), samples.whole(samples.load(path), path.stem)
+    stored = samples.load(path)
+    still = samples.DrawSettings(
+        slices=len(stored["mri"]),
+        patches=len(stored["he"]),
+        modality_dropout=0,
+        contrast_dropout=0,
+        site_dropout=0,
+        gain=0,
+        shift=0,
+        stain=0,
+        mirror=False,
+    )
+    expected = collate([prepared], spec)
+    found, _ = samples.draw([stored], (path.stem,), rng=np.random.default_rng(0), settings=still)
     torch.testing.assert_close(found.inputs["mri"], expected.inputs["mri"], atol=2e-2, rtol=1e-3)  # half precision
     torch.testing.assert_close(found.inputs["he"], expected.inputs["he"], atol=1 / 255, rtol=0)
     torch.testing.assert_close(found.site_voxel, expected.site_voxel, atol=1e-3, rtol=0)
@@ -179,3 +195,31 @@ def test_training_lowers_the_loss(cohort: Path, tmp_path: Path) -> None:
     rows = [row for row in csv.DictReader((tmp_path / "metrics.csv").open()) if row["tumour"]]
     loss = [float(row["bone"]) for row in rows]
     assert np.mean(loss[-8:]) < 0.7 * np.mean(loss[:8])
+
+
+def test_which_slices_are_drawn_does_not_depend_on_the_label(finished: Path) -> None:
+    benign = sample(finished)
+    malignant = {**benign, "tumour": benign["bone"], "malignant": torch.tensor(1.0)}
+    for step in range(20):
+        drawn = [
+            samples.draw([s], ("a",), rng=np.random.default_rng(step), settings=samples.DrawSettings(slices=2))[0]
+            for s in (benign, malignant)
+        ]
+        assert torch.equal(drawn[0].inputs["mri"], drawn[1].inputs["mri"])
+
+
+def test_cases_prepared_for_another_size_or_cohort_are_not_taken_for_these(finished: Path, cohort: Path) -> None:
+    from cmssd_core.models.cmssd import SPECS
+    from cmssd_core.training import _prepared_as
+
+    table = cohorts.read(cohort)
+    names = {
+        _prepared_as(table, SPECS["compact"], Settings(n4=False)),
+        _prepared_as(table, SPECS["reference"], Settings(n4=False)),
+        _prepared_as(table, SPECS["compact"], Settings(n4=True)),
+        _prepared_as(table.iloc[:2], SPECS["compact"], Settings(n4=False)),
+    }
+    assert len(names) == 4
+    assert [p.name for p in (finished / "prepared").iterdir()] == [
+        _prepared_as(table, SPECS["compact"], Settings(n4=False))
+    ]

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cmssd_core.blocks.layers import AttentionPool, ConvNormReLU, Trunk
+from cmssd_core.blocks.severity import severity_pct
 from cmssd_core.models.base import InputSpec, Model
 from cmssd_core.types import Batch, InputError, ModelOutput
 
@@ -130,8 +131,9 @@ class PatchToRegion(nn.Module):
     def forward(self, vectors: Tensor, pooled: Tensor, batch: Batch, shape: tuple[int, int, int]) -> Tensor:
         """vectors (case, patch, fused), pooled (case, fused), shape (slice, h, w) -> (case, slice, fused, h, w).
 
-        A patch is shared by the four nearest cells of the slice nearest to the site (bilinear weights); a cell
-        with weight w < 1 in all keeps 1 - w of the pooled vector.
+        A patch is shared by the four nearest cells of the slice nearest to the site (bilinear weights). The cell
+        that gets most of the bag holds its patches' mean; a cell that gets a share of that keeps the rest of the
+        pooled vector, so the place does not depend on how many patches were taken.
         """
         cases, _, width = vectors.shape
         slices, height, cols = shape
@@ -155,7 +157,7 @@ class PatchToRegion(nn.Module):
                 cell = (y.clamp(0, height - 1) * cols + x.clamp(0, cols - 1)).long()[..., None]
                 local = local.scatter_add(1, cell.expand(-1, -1, width), share * vectors.float())
                 weight = weight.scatter_add(1, cell, share)
-        cover = weight.clamp(max=1.0)
+        cover = weight / weight.amax(dim=1, keepdim=True).clamp(min=1e-6)
         at_site = cover * local / weight.clamp(min=1e-6) + (1 - cover) * pooled[:, None]
         at_site = at_site.transpose(1, 2).reshape(cases, 1, width, height, cols)
         index = torch.arange(slices, device=vectors.device)
@@ -207,16 +209,6 @@ class Decoder(nn.Module):
         x = F.interpolate(x, size=slices.shape[-2:], mode="bilinear", align_corners=False)
         out: Tensor = self.maps(self.fine(torch.cat([x, slices], dim=1)))
         return out
-
-
-def severity_pct(tumour: Tensor, bone: Tensor) -> Tensor:
-    """Equation 4 on probability maps: 100 * A_tumour / A_bone, the tumour counted inside the bone's envelope.
-
-    tumour, bone: (case, ...) in [0, 1] -> (case,) in [0, 100]; NaN where the bone's area is 0 (undefined).
-    """
-    inside = (tumour * bone).flatten(1).sum(1)
-    area = bone.flatten(1).sum(1)
-    return 100.0 * inside / torch.where(area > 0, area, torch.nan)
 
 
 class CMSSD(Model):
