@@ -46,7 +46,7 @@ def card(info: WeightsInfo, run: Path, figures: Mapping[str, Mapping[str, Figure
     table = "\n".join(["| figure | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|", *rows])
     measured = MEASURED.format(table=table) if columns else "Nothing: the cohort it was trained on has no test split."
     synthetic = "synthetic" in info.trained
-    kept = ("seed", "steps", "pretrain_he", "pretrain_mri", "batch", "learning_rate", "weight_decay")
+    kept = ("seed", "steps", "pretrain_he", "pretrain_mri", "batch", "learning_rate", "weight_decay", "n4")
     return f"""# {info.name}
 
 **Research use only. Not a medical device. Trained on: {info.trained}.**

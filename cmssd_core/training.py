@@ -46,7 +46,7 @@ class TrainSettings:
     learns its own task before they are fused (seed 000, section 3.1). he_rate: factor on the learning rate in the first
     stage. slow_rate: factor, once fused, for the slide's encoder and the gate, which burst or saturate at rates the MRI
     needs. clip: largest norm of each stream's gradient. checkpoint_every: steps between checkpoints. threads: of torch;
-    a resumed run must use the same number to be bit-exact.
+    a resumed run must use the same number to be bit-exact. n4: correct the bias field of the images it learns from.
     """
 
     model: str = "cmssd"
@@ -64,6 +64,7 @@ class TrainSettings:
     clip: float = 1.0
     checkpoint_every: int = 50
     threads: int = 2
+    n4: bool = True
     draw: samples.DrawSettings = field(default_factory=samples.DrawSettings)
     loss: LossWeights = field(default_factory=LossWeights)
 
@@ -106,6 +107,7 @@ def train(
     """
     if settings.model not in MODELS or settings.size not in MODELS[settings.model].sizes:
         raise InputError(f"no model {settings.model} of size {settings.size}; see cmssd models")
+    preparing = (program or default_settings()).model_copy(update={"n4": settings.n4})
     table = cohorts.read(cohort)
     root = cohort if cohort.is_dir() else cohort.parent
     chosen = table[table["split"] == "train"]
@@ -119,9 +121,9 @@ def train(
     paths = samples.prepare_cohort(
         chosen,
         root,
-        out / "prepared" / _prepared_as(table, model.spec, program or default_settings()),
+        out / "prepared" / _prepared_as(table, model.spec, preparing),
         spec=model.spec,
-        settings=program or default_settings(),
+        settings=preparing,
         workers=settings.threads,
         progress=lambda done, of: tell(done, of, "preparing"),
     )

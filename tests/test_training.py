@@ -28,6 +28,7 @@ TINY_RUN = TrainSettings(
     batch=2,
     checkpoint_every=2,
     warmup=2,
+    n4=False,
     pretrain_he=1,
     pretrain_mri=1,
     draw=samples.DrawSettings(slices=1, patches=1),
@@ -39,6 +40,7 @@ CONFIG = json.dumps(
         "batch": 2,
         "checkpoint_every": 2,
         "warmup": 2,
+        "n4": False,
         "pretrain_he": 1,
         "pretrain_mri": 1,
         "threads": 2,
@@ -50,7 +52,7 @@ CONFIG = json.dumps(
 @pytest.fixture(scope="module")
 def finished(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run")
-    train(cohort, out, settings=TINY_RUN, program=Settings(n4=False))
+    train(cohort, out, settings=TINY_RUN)
     return out
 
 
@@ -72,7 +74,7 @@ def test_a_run_killed_at_any_moment_resumes_bit_exact(finished: Path, cohort: Pa
     (tmp_path / "config.json").write_text(CONFIG)
     command = [sys.executable, "-m", "cmssd_core.cli", "train", str(cohort), "--config", str(tmp_path / "config.json")]
     command += ["--size", "compact", "--out", str(tmp_path / "run")]
-    environment = {"CMSSD_N4": "false", "PATH": "/usr/bin:/bin"}
+    environment = {"PATH": "/usr/bin:/bin"}
     running = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not (tmp_path / "run" / CHECKPOINT).exists() and time.monotonic() < deadline and running.poll() is None:
@@ -91,9 +93,9 @@ def test_a_run_killed_at_any_moment_resumes_bit_exact(finished: Path, cohort: Pa
 
 def test_a_run_folder_is_not_overwritten_without_resume(finished: Path, cohort: Path) -> None:
     with pytest.raises(InputError, match="holds a run already"):
-        train(cohort, finished, settings=TINY_RUN, program=Settings(n4=False))
+        train(cohort, finished, settings=TINY_RUN)
     with pytest.raises(InputError, match="other settings"):
-        train(cohort, finished, settings=replace(TINY_RUN, seed=2), resume=True, program=Settings(n4=False))
+        train(cohort, finished, settings=replace(TINY_RUN, seed=2), resume=True)
 
 
 def test_a_cohort_without_training_cases_is_refused(cohort: Path, tmp_path: Path) -> None:
@@ -191,7 +193,7 @@ def test_a_damaged_prepared_case_is_named(tmp_path: Path) -> None:
 
 def test_training_lowers_the_loss(cohort: Path, tmp_path: Path) -> None:
     run = replace(TINY_RUN, steps=40, batch=4, checkpoint_every=40, learning_rate=2e-3, pretrain_he=0, pretrain_mri=0)
-    train(cohort, tmp_path, settings=run, program=Settings(n4=False))
+    train(cohort, tmp_path, settings=run)
     rows = [row for row in csv.DictReader((tmp_path / "metrics.csv").open()) if row["tumour"]]
     loss = [float(row["bone"]) for row in rows]
     assert np.mean(loss[-8:]) < 0.7 * np.mean(loss[:8])
