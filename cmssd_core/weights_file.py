@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from cmssd_core.models import MODELS
 from cmssd_core.models.base import InputSpec, Model
-from cmssd_core.types import InputError
+from cmssd_core.types import CONTRASTS, InputError
 
 SHIPPED = Path(__file__).parent / "weights"
 DEFAULT = SHIPPED / "cmssd-compact.safetensors"
@@ -59,10 +59,7 @@ def load(path: Path) -> tuple[Model, WeightsInfo, str]:
         raise InputError(f"{path.name} is no readable safetensors file ({problem}); copy it anew") from None
     if stated is None:
         raise InputError(f"{path.name} was not made by cmssd; expected weights with a cmssd header; give others")
-    header = json.loads(stated)
-    spec = header.pop("spec")
-    spec["contrasts"] = tuple(spec["contrasts"])
-    info = WeightsInfo(spec=InputSpec(**spec), **header)
+    info = _info(stated, path)
     if info.model not in MODELS or info.size not in MODELS[info.model].sizes:
         raise InputError(f"{path.name} is for {info.name}, which this version does not have; update the program")
     model = MODELS[info.model](info.size)
@@ -73,3 +70,27 @@ def load(path: Path) -> tuple[Model, WeightsInfo, str]:
     model.spec = info.spec
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     return model.eval(), info, f"{info.name}-{digest}"
+
+
+def _info(stated: str, path: Path) -> WeightsInfo:
+    """The cmssd header as it was written by `save`; anything else is refused."""
+    try:
+        header = json.loads(stated)
+        given = header.pop("spec")
+        spec = InputSpec(**{**given, "contrasts": tuple(given["contrasts"])})
+        info = WeightsInfo(spec=spec, **header)
+    except (ValueError, KeyError, TypeError, AttributeError) as problem:
+        words = f"{type(problem).__name__}: {problem}"
+        raise InputError(
+            f"{path.name} has a cmssd header that cannot be read ({words}); expected one that this version of cmssd "
+            "train writes; copy the file anew, or update the program"
+        ) from None
+    sizes = (spec.mri_px, spec.mri_spacing_mm, spec.patch_px, spec.patch_mpp)
+    fit = all(isinstance(text, str) for text in (info.model, info.size, info.trained))
+    fit = fit and all(isinstance(size, (int, float)) and 0 < size < float("inf") for size in sizes)
+    if not fit or not set(map(str, spec.contrasts)) <= set(CONTRASTS):
+        raise InputError(
+            f"{path.name} has a cmssd header with a value of the wrong kind; expected one that cmssd train writes; "
+            "copy the file anew"
+        )
+    return info

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from batches import random_batch
 
 from cmssd_core.listing import gflop
 from cmssd_core.models import MODELS
-from cmssd_core.models.base import Model
+from cmssd_core.models.base import InputSpec, Model
 from cmssd_core.types import InputError, ModelOutput
 from cmssd_core.weights_file import WeightsInfo, load, save
 
@@ -149,6 +150,32 @@ def test_damaged_weights_are_refused_with_a_sentence(damage: str, tmp_path) -> N
         path.write_bytes({"text": b"hello", "empty": b"", "half": b"\x40\x00\x00\x00\x00\x00\x00\x00{"}[damage])
     with pytest.raises(InputError):
         load(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda header: "{not json",
+        lambda header: "[]",
+        lambda header: json.dumps({k: v for k, v in header.items() if k != "spec"}),
+        lambda header: json.dumps({k: v for k, v in header.items() if k != "size"}),
+        lambda header: json.dumps(header | {"colour": "red"}),
+        lambda header: json.dumps(header | {"model": ["cmssd"]}),
+        lambda header: json.dumps(header | {"spec": None}),
+        lambda header: json.dumps(header | {"spec": header["spec"] | {"colour": "red"}}),
+        lambda header: json.dumps(header | {"spec": header["spec"] | {"contrasts": 4}}),
+        lambda header: json.dumps(header | {"spec": header["spec"] | {"contrasts": [["t1"]]}}),
+        lambda header: json.dumps(header | {"spec": header["spec"] | {"mri_px": "256"}}),
+    ],
+)
+def test_a_header_that_is_not_ours_is_refused_with_a_sentence(change, tmp_path) -> None:
+    from safetensors.torch import save_file
+
+    info = WeightsInfo(model="cmssd", size="compact", trained="nothing", spec=InputSpec())
+    save_file({"x": torch.zeros(1)}, str(tmp_path / "w.safetensors"), metadata={"cmssd": change(asdict(info))})
+    with pytest.raises(InputError, match=r"w\.safetensors has a cmssd header .*; expected .*; copy") as mistake:
+        load(tmp_path / "w.safetensors")
+    assert len(str(mistake.value).splitlines()) == 1
 
 
 def test_the_reference_size_has_the_papers_parameters_and_operations() -> None:
