@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -95,6 +96,21 @@ def test_a_second_run_leaves_nothing_of_the_first(tmp_path):
     assert "tumour.nii.gz" not in names
     assert "overlay_tumour.png" not in names
     assert names >= {"notes.txt", "prediction.json", "overlay_slide.png"}
+
+
+def test_what_a_killed_run_left_is_swept_and_nothing_else(tmp_path):
+    for name, holds, age_s in [
+        (".cmssd-abcdefg0", "report.html", 7200),
+        (".cmssd-abcdefg1", "report.html", 60),  # a run that is still going
+        (".cmssd-abcdefg2", "notes.txt", 7200),  # not ours
+        (".cmssd-mine", "report.html", 7200),
+    ]:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / holds).write_text("")
+        os.utime(tmp_path / name, (time.time() - age_s,) * 2)
+    files.write(showcase.prediction(), showcase.case(tmp_path), tmp_path / "out")
+    left = {path.name for path in tmp_path.iterdir() if path.name.startswith(".cmssd-")}
+    assert left == {".cmssd-abcdefg1", ".cmssd-abcdefg2", ".cmssd-mine"}
 
 
 FULL_DISK = """

@@ -1,4 +1,4 @@
-"""Prediction to files: everything is written beside its place first, then moved in; nothing half-written."""
+"""Prediction to files: everything is made beside its place first, then moved in; no file is half-written."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ NAMES = (
     "overlay_slide.png",
     "report.html",
 )
+PART = ".cmssd-"  # what a folder of files on their way is called, with eight more characters
+LEFT_S = 3600.0  # a folder of files on their way that is older is a killed run's
 
 
 def prediction_json(prediction: Prediction, *, tiers: Tiers | None = None) -> dict[str, Any]:
@@ -88,8 +91,9 @@ def write(
 
     store: keeps maps and pictures as files, so that the same prediction is written at once the next time.
 
-    Gives the files written. Either all of them appear in `out` or none; files of an earlier run are replaced, and
-    those of its names that this run has no content for are removed. InputError where `out` cannot be written.
+    Gives the files written. Everything is made before the first file is moved into `out`, and each file appears
+    whole, prediction.json last. Files of an earlier run are replaced, and those of its names that this run has no
+    content for are removed. What a killed run left beside `out` is swept. InputError where `out` cannot be written.
     """
     out = Path(out)
     if out.exists() and not out.is_dir():
@@ -98,7 +102,8 @@ def write(
     beside: Path | None = None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=".cmssd-", dir=out.parent))
+        _sweep(out.parent)
+        beside = Path(tempfile.mkdtemp(prefix=PART, dir=out.parent))
         names = _fill(beside, prediction, case, _tiers(tiers), store)
         out.mkdir(exist_ok=True)
         for name in names:
@@ -119,6 +124,15 @@ def write(
         if beside is not None:
             shutil.rmtree(beside, ignore_errors=True)
     return [out / name for name in names]
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what killed runs left in `folder`: old folders of our kind of name that hold nothing but our files."""
+    for left in folder.glob(f"{PART}????????"):
+        with contextlib.suppress(OSError):
+            old = time.time() - left.stat().st_mtime > LEFT_S
+            if old and not left.is_symlink() and {path.name for path in left.iterdir()} <= set(NAMES):
+                shutil.rmtree(left)
 
 
 def _tiers(tiers: Tiers | None) -> Tiers:
