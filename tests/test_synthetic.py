@@ -56,10 +56,36 @@ def test_a_folder_of_other_settings_is_refused(tmp_path: Path) -> None:
         write(tmp_path, settings=replace(TINY, cases=2))
 
 
-@pytest.mark.parametrize("change", [{"preset": "easy"}, {"cases": 0}, {"scan": replace(TINY.scan, contrasts=("dwi",))}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"preset": "easy"},
+        {"cases": 0},
+        {"seed": -1},
+        {"split": "exam"},
+        {"scan": replace(TINY.scan, contrasts=("dwi",))},
+    ],
+)
 def test_impossible_settings_are_refused_with_a_sentence(change: dict, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected"):
         write(tmp_path / "x", settings=replace(TINY, **change))
+    assert not (tmp_path / "x").exists()
+
+
+def test_no_workers_or_a_file_in_the_place_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="0 workers came"):
+        write(tmp_path / "x", settings=TINY, workers=0)
+    (tmp_path / "x").write_text("a file")
+    with pytest.raises(InputError, match="x is a file, expected a folder"):
+        write(tmp_path / "x", settings=TINY)
+
+
+def test_an_oracle_of_one_class_is_none(tmp_path: Path) -> None:
+    benign = Latent(False, 0.2, 0.2, 0.5, 30.0)
+    assert oracles([benign, benign]) == {"auc_mri": None, "auc_he": None, "auc_both": None}
+    tiny_cohort(tmp_path, cases=1)
+    assert json.loads((tmp_path / "synth.json").read_text())["oracle"]["auc_both"] is None
+    assert "NaN" not in (tmp_path / "synth.json").read_text()
 
 
 def test_the_oracles_reach_the_papers_single_modality_figures() -> None:

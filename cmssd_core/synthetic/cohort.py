@@ -19,7 +19,7 @@ import pandas as pd
 import SimpleITK as sitk
 from PIL import Image
 
-from cmssd_core.cohort import COLUMNS, split_by_patient, write_table
+from cmssd_core.cohort import COLUMNS, SPLITS, split_by_patient, write_table
 from cmssd_core.mri.itk import to_image
 from cmssd_core.synthetic.histology import section
 from cmssd_core.synthetic.latents import PRESETS, Latent, draw, oracles
@@ -53,7 +53,8 @@ def write(
 ) -> Path:
     """Write the cohort into `out` and give the path of its cohort.csv.
 
-    Raises InputError for an unknown preset, for cases < 1, or where `out` holds a cohort made with other settings.
+    Raises InputError for an unknown preset, contrast or split, for cases or workers < 1, for a seed < 0, and where
+    `out` cannot be written to or holds a cohort made with other settings.
     """
     if settings.preset not in PRESETS:
         raise InputError(f"preset {settings.preset!r} came, expected {' or '.join(PRESETS)}; choose one of these")
@@ -61,9 +62,22 @@ def write(
         raise InputError(f"contrast {unknown.pop()!r} came, expected some of {', '.join(SIGNALS)}; choose from these")
     if settings.cases < 1:
         raise InputError(f"{settings.cases} cases came, expected at least 1; give --cases N")
-    (out / "cases").mkdir(parents=True, exist_ok=True)
+    if settings.seed < 0:
+        raise InputError(f"seed {settings.seed} came, expected a whole number from 0 on; give --seed N")
+    if settings.split is not None and settings.split not in SPLITS:
+        raise InputError(f"split {settings.split!r} came, expected one of {', '.join(SPLITS)}; choose one of these")
+    if workers < 1:
+        raise InputError(f"{workers} workers came, expected at least 1; give --workers N")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out.name} is a file, expected a folder for the cohort; name another place")
+    try:
+        (out / "cases").mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise InputError(
+            f"{out} cannot be written to ({problem.strerror}), expected a folder for the cohort; name another place"
+        ) from None
     stated = out / "settings.json"
-    text = json.dumps(asdict(settings), indent=1)
+    text = json.dumps(asdict(settings), indent=1, allow_nan=False)
     if stated.exists() and stated.read_text() != text:
         raise InputError(f"{out.name} holds a cohort made with other settings; choose an empty folder")
     stated.write_text(text)
@@ -79,7 +93,9 @@ def write(
     table["split"] = settings.split or split_by_patient(table, seed=settings.seed)
     write_table(table, out / "cohort.csv")
     figures = oracles([latent_of(n, settings=settings) for n in range(settings.cases)])
-    (out / "synth.json").write_text(json.dumps({"settings": asdict(settings), "oracle": figures}, indent=1))
+    (out / "synth.json").write_text(
+        json.dumps({"settings": asdict(settings), "oracle": figures}, indent=1, allow_nan=False)
+    )
     return out / "cohort.csv"
 
 
@@ -123,5 +139,5 @@ def _write_case(out: Path, number: int, settings: SynthSettings) -> None:
         "age_years": round(latent.age_years, 1),
         "field_t": body.field_t,
     }
-    (part / "case.json").write_text(json.dumps(row, indent=1))
+    (part / "case.json").write_text(json.dumps(row, indent=1, allow_nan=False))
     part.rename(final)

@@ -61,16 +61,17 @@ def draw(preset: str, rng: np.random.Generator) -> Latent:
     )
 
 
-def oracles(latents: list[Latent]) -> dict[str, float]:
+def oracles(latents: list[Latent]) -> dict[str, float | None]:
     """AUC of readers who know the generator: from the MRI alone, from the slide alone, from both.
 
-    A reader of one modality sees a sign or none; of both, a sign in either. AUC counts ties as one half.
+    A reader of one modality sees a sign or none; of both, a sign in either. AUC counts ties as one half. None where
+    there is no malignant or no benign patient.
     """
     y = np.array([latent.malignant for latent in latents])
     mri = np.array([latent.aggressive_mri >= 0.5 for latent in latents])
     he = np.array([latent.aggressive_he >= 0.5 for latent in latents])
 
-    def auc(sign: np.ndarray) -> float:
-        return float(0.5 + 0.5 * (sign[y].mean() - sign[~y].mean())) if 0 < y.sum() < len(y) else float("nan")
+    def auc(sign: np.ndarray) -> float | None:
+        return float(0.5 + 0.5 * (sign[y].mean() - sign[~y].mean())) if 0 < y.sum() < len(y) else None
 
     return {"auc_mri": auc(mri), "auc_he": auc(he), "auc_both": auc(mri | he)}
