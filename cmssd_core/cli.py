@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -14,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cmssd_core import doctor as doctor_room
-from cmssd_core.config import Settings, settings
+from cmssd_core.config import settings
 from cmssd_core.types import CONTRASTS, InputError
 
 app = typer.Typer(
@@ -139,7 +144,7 @@ def train(
     model: str = "cmssd",
     size: Annotated[str | None, typer.Option(help="reference or compact")] = None,
     config: Annotated[Path | None, typer.Option(help="JSON of training settings")] = None,
-    seed: Annotated[int | None, typer.Option()] = None,
+    seed: Annotated[int | None, typer.Option(min=0)] = None,
     out: Annotated[Path, typer.Option(help="run folder")] = Path("run"),
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run in --out")] = False,
 ) -> None:
@@ -179,7 +184,7 @@ def models(as_json: Json = False) -> None:
 @app.command("app")
 def dashboard(
     cohort: Annotated[Path | None, typer.Option(help="cohort folder to open")] = None,
-    port: Annotated[int | None, typer.Option(help="default: the first free one from 8501")] = None,
+    port: Annotated[int | None, typer.Option(help="default: the first free one from 8501", min=1, max=65535)] = None,
     headless: Annotated[bool, typer.Option("--headless", help="do not open a browser")] = False,
 ) -> None:
     """Open the dashboard."""
@@ -187,16 +192,27 @@ def dashboard(
     command += ["--cohort", str(cohort)] if cohort else []
     command += ["--port", str(port)] if port else []
     command += ["--headless"] if headless else []
-    raise typer.Exit(subprocess.call(command))
+    with subprocess.Popen(command) as server:
+        try:
+            raise typer.Exit(server.wait())
+        except KeyboardInterrupt:
+            server.terminate()  # and not killed: it removes patients' files as it stops
+            server.wait()
+            raise
 
 
 def _contrasts(pairs: list[str]) -> dict[str, Path]:
-    found = {}
+    found: dict[str, Path] = {}
     for pair in pairs:
-        name, _, path = pair.partition("=")
-        if name.lower() not in CONTRASTS or not path:
+        given, _, path = pair.partition("=")
+        name = given.lower()
+        if name not in CONTRASTS or not path:
             raise InputError(f"--contrast {pair} came, expected NAME=PATH with NAME one of {', '.join(CONTRASTS)}")
-        found[name.lower()] = Path(path)
+        if name in found:
+            raise InputError(
+                f"--contrast {name} came twice ({found[name]} and {path}), expected each contrast once; leave one out"
+            )
+        found[name] = Path(path)
     return found
 
 
@@ -233,10 +249,28 @@ class _bar:  # noqa: N801 - used as a function
         self.progress.stop()
 
 
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """Inside, SIGTERM is what Ctrl-C is, so that temporary folders are removed on the way out."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """The program `cmssd`: runs a command and exits with the status that cli.md promises."""
     try:
-        sys.exit(app(arguments, standalone_mode=False) or 0)
+        with _stopped_by_sigterm():
+            status = app(arguments, standalone_mode=False) or 0
+        if status == 130:  # what Typer makes of a KeyboardInterrupt
+            raise KeyboardInterrupt
+        sys.exit(status)
     except InputError as mistake:
         print(str(mistake), file=sys.stderr)
         sys.exit(2)
@@ -244,10 +278,12 @@ def main(arguments: list[str] | None = None) -> None:
         print("interrupted; what was finished is kept", file=sys.stderr)
         sys.exit(130)
     except MISUSE as misuse:
-        print(f"{misuse} (see cmssd --help)", file=sys.stderr)
+        told = misuse.format_message() if isinstance(misuse, typer.BadParameter) else misuse
+        print(f"{told} (see cmssd --help)", file=sys.stderr)
         sys.exit(2)
     except Exception as fault:
-        if Settings().debug:
+        # Not from settings(): they may be what failed.
+        if os.environ.get("CMSSD_DEBUG", "").lower() in ("1", "true", "yes", "on", "t", "y"):
             raise
         print(f"the program failed ({type(fault).__name__}: {fault}); CMSSD_DEBUG=1 shows where", file=sys.stderr)
         sys.exit(1)

@@ -41,6 +41,13 @@ def serve(*, cohort: Path | None = None, port: int | None = None, headless: bool
         os.environ["CMSSD_COHORT"] = str(cohort.resolve())
 
     from cmssd_core.config import settings
+    from cmssd_core.types import InputError
+
+    try:
+        upload_limit_mb = settings().upload_limit_mb
+    except InputError as mistake:
+        print(mistake, file=sys.stderr)
+        return 2
     from dashboard.app import app
 
     print(f"CM-SSD, research use only: http://{HOST}:{chosen} (Ctrl-C stops it)", flush=True)
@@ -52,7 +59,7 @@ def serve(*, cohort: Path | None = None, port: int | None = None, headless: bool
                 "server.address": HOST,
                 "server.port": chosen,
                 "server.headless": headless,
-                "server.maxUploadSize": settings().upload_limit_mb,
+                "server.maxUploadSize": upload_limit_mb,
                 "browser.gatherUsageStats": False,
             }
         )

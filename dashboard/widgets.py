@@ -68,7 +68,13 @@ def guarded(doing: str) -> Iterator[None]:
 
 
 def tell_fault(fault: Exception, doing: str = "drawing the page") -> bool:
-    """Our own fault as a sentence with an id on screen and a line in the log; True: nothing else need be shown."""
+    """Our own fault as a sentence with an id on screen and a line in the log; True: nothing else need be shown.
+
+    A user's mistake that no page expected, such as a malformed CMSSD_* variable, is told as what it is.
+    """
+    if isinstance(fault, InputError):
+        st.error(_plain(str(fault)), icon=":material/error:")
+        return True
     number = uuid4().hex[:8]
     # The message itself may quote a file or a header, so only its kind and the places in the code are logged.
     places = " < ".join(f"{f.filename}:{f.lineno}" for f in reversed(traceback.extract_tb(fault.__traceback__)))

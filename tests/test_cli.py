@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,9 +65,14 @@ def test_predict_in_words_names_its_doubt(cohort: Path, tmp_path: Path, capsys) 
         (["predict", "--weights", "README.md", "--mri", "nowhere.nii"], "nowhere.nii"),
         (["predict", "--colour"], "--colour"),
         (["inspect", "nowhere"], "nothing is at nowhere"),
+        (["predict", "--contrast", "t1=a.nii", "--contrast", "T1=b.nii"], "t1 came twice (a.nii and b.nii)"),
         (["synth", "x", "--cases", "0"], "0 cases came"),
+        (["synth", "x", "--seed", "-1"], "seed -1 came"),
+        (["synth", "x", "--workers", "0"], "0 workers came"),
+        (["synth", "x", "--split", "exam"], "split 'exam' came, expected one of train, val, test"),
         (["synth", "x", "--preset", "easy"], "preset 'easy' came"),
         (["train", "nowhere"], "no cohort.csv"),
+        (["train", "nowhere", "--seed", "-1"], "--seed"),
         (["conjure"], "conjure"),
         ([], "Missing command"),
     ],
@@ -81,6 +90,66 @@ def test_a_users_mistake_is_one_sentence_and_exit_status_2(
     assert [path for path in tmp_path.iterdir() if path.name != "cache"] == []  # nothing half-written
 
 
+def test_a_cohort_is_not_made_where_a_file_stands(tmp_path: Path, capsys) -> None:
+    (tmp_path / "notes.txt").write_text("the user's own")
+    for place in ("notes.txt", "notes.txt/below"):
+        assert run("synth", tmp_path / place, "--cases", "1") == 2
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert (tmp_path / "notes.txt").read_text() == "the user's own"
+
+
+@pytest.mark.parametrize("command", [["predict", "--mri", "x.nii"], ["doctor", "--json"], ["app"]])
+def test_a_malformed_variable_is_the_users_mistake(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
+) -> None:
+    monkeypatch.setenv("CMSSD_THREADS", "abc")
+    assert run(*command) == 2
+    told = capfd.readouterr()
+    assert "CMSSD_THREADS=abc came, expected a valid integer" in told.err
+    assert len(told.err.strip().splitlines()) == 1
+    assert told.out == ""
+
+
+def test_our_own_fault_is_told_even_where_a_variable_is_malformed(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    def fail(path: Path) -> None:
+        raise RuntimeError("boom")
+
+    monkeypatch.setenv("CMSSD_THREADS", "abc")
+    monkeypatch.setattr("cmssd_core.inspection.inspect", fail)
+    assert run("inspect", "x") == 1
+    assert "boom" in capsys.readouterr().err
+    monkeypatch.setenv("CMSSD_DEBUG", "1")
+    with pytest.raises(RuntimeError, match="boom"):
+        cli.main(["inspect", "x"])
+
+
+STOPPED = """
+import tempfile, sys, time
+from cmssd_core import cli, inspection
+def wait(path):
+    with tempfile.TemporaryDirectory(dir=path):
+        print("ready", flush=True)
+        time.sleep(60)
+inspection.inspect = wait
+cli.main(["inspect", sys.argv[1]])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_so_and_leaves_no_temporary_folder(number: signal.Signals, tmp_path: Path) -> None:
+    started = subprocess.Popen(
+        [sys.executable, "-c", STOPPED, str(tmp_path)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1], env=dict(os.environ),
+    )  # fmt: skip
+    assert started.stdout is not None
+    assert started.stdout.readline() == "ready\n"
+    started.send_signal(number)
+    _, said = started.communicate(timeout=60)
+    assert started.returncode == 130
+    assert said == "interrupted; what was finished is kept\n"
+    assert [path for path in tmp_path.iterdir() if path.name != "cache"] == []
+
+
 def test_our_own_fault_is_exit_status_1_and_an_interrupt_130(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     def fail(path: Path) -> None:
         raise RuntimeError("boom")
@@ -93,6 +162,7 @@ def test_our_own_fault_is_exit_status_1_and_an_interrupt_130(monkeypatch: pytest
     assert "boom" in capsys.readouterr().err
     monkeypatch.setattr("cmssd_core.inspection.inspect", stop)
     assert run("inspect", "x") == 130
+    assert capsys.readouterr().err == "interrupted; what was finished is kept\n"
 
 
 def test_inspect_says_what_each_kind_is(cohort: Path, capsys) -> None:
