@@ -171,8 +171,11 @@ class CrossModalGate(nn.Module):
     def __init__(self, fused: int) -> None:
         super().__init__()
         self.w_cross = nn.Conv2d(2 * fused, 1, 3, padding=1)
-        for parameter in self.w_cross.parameters():  # an even gate to start with, whatever the size of the features
-            nn.init.zeros_(parameter)
+        # Start at alpha = 0.88 everywhere, whatever the size of the features: maps are learned through the MRI, and
+        # what the slide says of a case still comes through.
+        nn.init.zeros_(self.w_cross.weight)
+        if self.w_cross.bias is not None:
+            nn.init.constant_(self.w_cross.bias, 2.0)
         self.sigmoid = nn.Sigmoid()
 
     def forward(self, f_mri: Tensor, f_he: Tensor, only: Tensor) -> tuple[Tensor, Tensor]:
