@@ -147,6 +147,7 @@ def train(
     seed: Annotated[int | None, typer.Option(min=0)] = None,
     out: Annotated[Path, typer.Option(help="run folder")] = Path("run"),
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run in --out")] = False,
+    init: Annotated[Path | None, typer.Option(help="weights to start from instead of random ones")] = None,
 ) -> None:
     """Train on a cohort into a run folder."""
     from cmssd_core import training
@@ -159,7 +160,7 @@ def train(
         text = config.read_text()
     chosen = training.settings_from(text, model=model, size=size, seed=seed)
     with _bar("train") as advance:
-        path = training.train(cohort, out, settings=chosen, resume=resume, progress=advance)
+        path = training.train(cohort, out, settings=chosen, resume=resume, init=init, progress=advance)
     with _bar("evaluate") as advance:
         write_card(cohort, out, progress=advance)
     print(path)

@@ -32,7 +32,7 @@ from cmssd_core.losses import LossWeights, loss
 from cmssd_core.models import MODELS
 from cmssd_core.models.base import InputSpec, Model
 from cmssd_core.types import InputError
-from cmssd_core.weights_file import WeightsInfo, save
+from cmssd_core.weights_file import WeightsInfo, load, save
 
 CHECKPOINT = "checkpoint.safetensors"
 Progress = Callable[[int, int, str], None]
@@ -98,12 +98,14 @@ def train(
     *,
     settings: TrainSettings,
     resume: bool = False,
+    init: Path | None = None,
     program: Settings | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Train on the cohort's train split into the run folder `out`; gives the path of weights.safetensors.
 
-    Raises InputError for an unknown model, an empty split, or a run folder that is in use without `resume`.
+    init: weights to start from instead of random ones. Raises InputError for an unknown model, an empty split, weights
+    of another model, or a run folder that is in use without `resume`.
     """
     if settings.model not in MODELS or settings.size not in MODELS[settings.model].sizes:
         raise InputError(f"no model {settings.model} of size {settings.size}; see cmssd models")
@@ -129,7 +131,12 @@ def train(
     )
     optimizer = _optimizer(model, settings)
     start = _restore(out / CHECKPOINT, model, optimizer) if resume else 0
-    if start == 0:
+    if start == 0 and init is not None:
+        other, info, _ = load(init)
+        if info.name != f"{settings.model}-{settings.size}":
+            raise InputError(f"{init.name} holds {info.name}, expected {settings.model}-{settings.size}; give others")
+        model.load_state_dict(other.state_dict())
+    elif start == 0:
         rng = np.random.default_rng([settings.seed, settings.steps])  # no step draws from this one
         first = paths[: 2 * settings.batch]
         few = [samples.load(path) for path in first]

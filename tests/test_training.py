@@ -225,3 +225,17 @@ def test_cases_prepared_for_another_size_or_cohort_are_not_taken_for_these(finis
     assert [p.name for p in (finished / "prepared").iterdir()] == [
         _prepared_as(table, SPECS["compact"], Settings(n4=False))
     ]
+
+
+def test_a_run_can_start_from_other_weights(finished: Path, cohort: Path, tmp_path: Path) -> None:
+    run = replace(TINY_RUN, steps=1, pretrain_he=0, pretrain_mri=0, learning_rate=0.0)
+    train(cohort, tmp_path / "run", settings=run, init=finished / "weights.safetensors")
+    one, other = (load(folder / "weights.safetensors")[0].state_dict() for folder in (finished, tmp_path / "run"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    with pytest.raises(InputError, match="holds cmssd-compact, expected cmssd-reference"):
+        train(
+            cohort,
+            tmp_path / "other",
+            settings=replace(run, size="reference"),
+            init=finished / "weights.safetensors",
+        )
