@@ -23,7 +23,8 @@ def inspect(path: Path) -> dict[str, Any]:
     for name in ("mri", "he"):
         if not told[name]["problem"]:
             return {"reads_as": name, **told[name]}
-    likely = "he" if any(path.name.lower().endswith(suffix) for suffix in MODALITIES["he"].suffixes[:-4]) else "mri"
+    only_he = set(MODALITIES["he"].suffixes) - set(MODALITIES["mri"].suffixes)
+    likely = "he" if path.name.lower().endswith(tuple(only_he)) else "mri"
     return {"reads_as": None, **told[likely]}
 
 

@@ -124,7 +124,8 @@ def test_our_own_fault_is_told_even_where_a_variable_is_malformed(monkeypatch: p
 
 
 STOPPED = """
-import tempfile, sys, time
+import signal, tempfile, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it, and its children inherit that
 from cmssd_core import cli, inspection
 def wait(path):
     with tempfile.TemporaryDirectory(dir=path):
