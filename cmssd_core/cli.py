@@ -119,6 +119,8 @@ def synth(
     preset: str = "paper",
     cases: Annotated[int, typer.Option(help="number of cases")] = 600,
     seed: int = 1,
+    centres: Annotated[int, typer.Option(help="hospitals the cases come from")] = 8,
+    shift: Annotated[str, typer.Option(help="how these differ: none, scanner, stain or both")] = "none",
     contrasts: Annotated[str, typer.Option(help="MRI contrasts, comma-separated")] = "t1,t2,stir,adc",
     split: Annotated[str | None, typer.Option(help="put every case into this split; default 70/15/15")] = None,
     workers: Annotated[int, typer.Option(help="processes")] = 2,
@@ -131,7 +133,9 @@ def synth(
     with _bar("synth") as advance:
         path = cohort.write(
             out,
-            settings=cohort.SynthSettings(preset=preset, cases=cases, seed=seed, scan=scan, split=split),
+            settings=cohort.SynthSettings(
+                preset=preset, cases=cases, seed=seed, centres=centres, shift=shift, scan=scan, split=split
+            ),
             workers=workers,
             progress=lambda done, of: advance(done, of, "cases"),
         )

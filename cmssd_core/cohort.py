@@ -16,7 +16,7 @@ from cmssd_core.mri.mask import read_mask
 from cmssd_core.types import BoolArray, Case, InputError, Truth, Volume
 
 MRI_COLUMNS = {"mri_t1": "t1", "mri_t2": "t2", "mri_stir": "stir", "mri_adc": "adc", "ct": "ct", "pet": "pet"}
-MASK_COLUMNS = ("tumour_mask", "bone_mask", "cortical_destruction_mask", "osteoid_mask")
+MASK_COLUMNS = ("tumour_mask", "bone_mask", "lesion_mask", "cortical_destruction_mask", "osteoid_mask")
 COLUMNS = (
     "case_id", "patient_id", *MRI_COLUMNS, "slide", "slide_mpp", "site_x_mm", "site_y_mm", "site_z_mm", "rna",
     "malignant", "severity_pct", *MASK_COLUMNS, "event", "time_months", "age_years", "sex", "centre", "scanner",
@@ -139,6 +139,8 @@ def admit_row(row: pd.Series[Any], root: Path, *, masks: bool = True) -> Case:
     truth = Truth(
         tumour=mask.get("tumour_mask"),
         bone=mask.get("bone_mask"),
+        lesion=mask.get("lesion_mask"),
+        destruction=mask.get("cortical_destruction_mask"),
         malignant=bool(there["malignant"]) if "malignant" in there else None,
         severity_pct=float(there["severity_pct"]) if "severity_pct" in there else None,
         event=bool(there["event"]) if "event" in there else None,

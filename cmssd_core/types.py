@@ -97,11 +97,14 @@ class Truth:
     """What is known of a case beyond its images; None = unknown. Masks: bool (z, y, x) on the Volume's grid.
 
     tumour marks malignant tissue only (a benign lesion has an empty mask); bone is the affected bone's envelope,
-    its destroyed part included. severity_pct in [0, 100]. event with time_months is survival.
+    its destroyed part included; lesion all diseased tissue, benign or malignant; destruction where the cortex is
+    breached. severity_pct in [0, 100]. event with time_months is survival.
     """
 
     tumour: BoolArray | None = None
     bone: BoolArray | None = None
+    lesion: BoolArray | None = None
+    destruction: BoolArray | None = None
     malignant: bool | None = None
     severity_pct: float | None = None
     event: bool | None = None

@@ -21,6 +21,7 @@ from PIL import Image
 
 from cmssd_core.cohort import COLUMNS, SPLITS, split_by_patient, write_table
 from cmssd_core.mri.itk import to_image
+from cmssd_core.synthetic.centres import SHIFTS, Centre, centre
 from cmssd_core.synthetic.histology import section
 from cmssd_core.synthetic.latents import PRESETS, Latent, draw, oracles
 from cmssd_core.synthetic.phantom import SIGNALS, ScanSettings, scan
@@ -31,12 +32,15 @@ from cmssd_core.types import InputError
 class SynthSettings:
     """What a synthetic cohort is made of; stored in synth.json.
 
-    slide_px: edge of the slide at slide_mpp microns a pixel. split: put every case there; None = 70 / 15 / 15.
+    centres: hospitals the cases come from. shift: one of SHIFTS, how these differ from ordinary ones. slide_px: edge of
+    the slide at slide_mpp microns a pixel. split: put every case there; None = 70 / 15 / 15.
     """
 
     preset: str = "paper"
     cases: int = 600
     seed: int = 1
+    centres: int = 8
+    shift: str = "none"
     scan: ScanSettings = field(default_factory=ScanSettings)
     slide_px: int = 768
     slide_mpp: float = 1.0
@@ -46,6 +50,12 @@ class SynthSettings:
 def latent_of(number: int, *, settings: SynthSettings) -> Latent:
     """The latent of case `number`, without drawing its pictures."""
     return draw(settings.preset, np.random.default_rng([settings.seed, number, 0]))
+
+
+def centre_of(number: int, *, settings: SynthSettings) -> Centre:
+    """The hospital of case `number`."""
+    which = int(np.random.default_rng([settings.seed, number, 2]).integers(settings.centres))
+    return centre(which, seed=settings.seed, shift=settings.shift)
 
 
 def write(
@@ -66,6 +76,10 @@ def write(
         raise InputError(f"seed {settings.seed} came, expected a whole number from 0 on; give --seed N")
     if settings.split is not None and settings.split not in SPLITS:
         raise InputError(f"split {settings.split!r} came, expected one of {', '.join(SPLITS)}; choose one of these")
+    if settings.shift not in SHIFTS:
+        raise InputError(f"shift {settings.shift!r} came, expected one of {', '.join(SHIFTS)}; choose one of these")
+    if settings.centres < 1:
+        raise InputError(f"{settings.centres} centres came, expected at least 1; give --centres K")
     if workers < 1:
         raise InputError(f"{workers} workers came, expected at least 1; give --workers N")
     if out.exists() and not out.is_dir():
@@ -107,8 +121,9 @@ def name_of(number: int) -> str:
 def _write_case(out: Path, number: int, settings: SynthSettings) -> None:
     latent = latent_of(number, settings=settings)
     rng = np.random.default_rng([settings.seed, number, 1])
-    body = scan(latent, settings=settings.scan, rng=rng)
-    slide = section(latent, size_px=settings.slide_px, rng=rng, mpp=settings.slide_mpp)
+    place = centre_of(number, settings=settings)
+    body = scan(latent, place, settings=settings.scan, rng=rng)
+    slide = section(latent, place, size_px=settings.slide_px, rng=rng, mpp=settings.slide_mpp)
     final = out / "cases" / name_of(number)
     part = out / "cases" / f".{name_of(number)}.{os.getpid()}"
     shutil.rmtree(part, ignore_errors=True)
@@ -119,7 +134,7 @@ def _write_case(out: Path, number: int, settings: SynthSettings) -> None:
         stored = to_image(np.round(image).astype(np.int16), body.affine)
         sitk.WriteImage(stored, str(part / f"{contrast}.nii.gz"))
         row[f"mri_{contrast}"] = f"{relative}/{contrast}.nii.gz"
-    masks = {"tumour_mask": body.tumour, "bone_mask": body.bone, "cortical_destruction_mask": body.destruction}
+    masks = {"tumour_mask": body.tumour, "lesion_mask": body.lesion, "bone_mask": body.bone, "cortical_destruction_mask": body.destruction}
     for column, mask in masks.items():
         sitk.WriteImage(to_image(mask.astype(np.uint8), body.affine), str(part / f"{column}.nii.gz"))
         row[column] = f"{relative}/{column}.nii.gz"
@@ -137,7 +152,10 @@ def _write_case(out: Path, number: int, settings: SynthSettings) -> None:
         "malignant": int(latent.malignant),
         "severity_pct": round(body.severity_pct, 3),
         "age_years": round(latent.age_years, 1),
-        "field_t": body.field_t,
+        "centre": place.name,
+        "scanner": place.scanner,
+        "field_t": place.field_t,
+        "coil": place.coil,
     }
     (part / "case.json").write_text(json.dumps(row, indent=1, allow_nan=False))
     part.rename(final)

@@ -13,33 +13,24 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
+from cmssd_core.synthetic.centres import LABORATORIES, Centre
 from cmssd_core.synthetic.fields import gaussian_field
 from cmssd_core.synthetic.latents import Latent
 from cmssd_core.types import BoolArray, Uint8Array
 
-LABORATORIES = {  # haematoxylin and eosin as optical density in R, G, B; normalised on use
-    "ruifrok": ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11)),
-    "imagej": ((0.644, 0.717, 0.267), (0.093, 0.954, 0.283)),
-    "macenko": ((0.5626, 0.7201, 0.4062), (0.2159, 0.8012, 0.5581)),
-    "h_heavy": ((0.75, 0.61, 0.32), (0.04, 0.93, 0.36)),
-    "e_heavy": ((0.60, 0.75, 0.28), (0.17, 0.95, 0.25)),
-    "light": ((0.57, 0.71, 0.38), (0.15, 0.89, 0.42)),
-    "dark": ((0.78, 0.55, 0.28), (0.09, 0.97, 0.21)),
-}
-
-
 @dataclass(frozen=True, eq=False)
 class Section:
-    """One synthetic slide: RGB uint8 (y, x, 3) at mpp microns a pixel, its osteoid mask (y, x) and laboratory."""
+    """One synthetic slide: RGB uint8 (y, x, 3) at mpp microns a pixel, and its osteoid mask (y, x)."""
 
     rgb: Uint8Array
     mpp: float
     osteoid: BoolArray
-    laboratory: str
 
 
-def section(latent: Latent, *, size_px: int, rng: np.random.Generator, mpp: float = 1.0) -> Section:
-    """Draw one square slide of `size_px` pixels a side. `rng` decides everything but the latent."""
+def section(
+    latent: Latent, centre: Centre, *, size_px: int, rng: np.random.Generator, mpp: float = 1.0
+) -> Section:
+    """Draw one square slide of `size_px` pixels a side. `rng` decides everything but latent and centre."""
     z = latent.aggressive_he
     shape = (size_px, size_px)
 
@@ -61,15 +52,13 @@ def section(latent: Latent, *, size_px: int, rng: np.random.Generator, mpp: floa
     eosin = np.where(decoy, 0.62 + 0.03 * field(25.0), eosin)
     haematoxylin = haematoxylin + _nuclei(z, tissue & ~osteoid & ~decoy, mpp, rng)
 
-    laboratory = str(rng.choice(list(LABORATORIES)))
-    stains = np.array(LABORATORIES[laboratory])
+    stains = np.array(LABORATORIES[centre.laboratory])
     stains = stains / np.linalg.norm(stains, axis=1, keepdims=True) + rng.normal(0, 0.012, (2, 3))
     amount = np.stack([np.clip(haematoxylin, 0, None), np.clip(eosin, 0, None)], axis=-1)
-    amount = amount * rng.uniform(0.85, 1.15, 2) * 1.6
-    white = rng.uniform(0.94, 0.99)
-    light = white * np.exp(-amount @ np.clip(stains, 0, None)) + rng.normal(0, 0.012, (*shape, 3))
+    amount = amount * rng.uniform(0.9, 1.1, 2) * np.array(centre.stain) * 1.6
+    light = centre.white * np.exp(-amount @ np.clip(stains, 0, None)) + rng.normal(0, 0.012, (*shape, 3))
     rgb = np.clip(np.round(light * 255), 0, 255).astype(np.uint8)
-    return Section(rgb, mpp, osteoid, laboratory)
+    return Section(rgb, mpp, osteoid)
 
 
 def _nuclei(z: float, room: npt.NDArray[np.bool_], mpp: float, rng: np.random.Generator) -> npt.NDArray[np.float64]:

@@ -7,11 +7,13 @@ STIR S = rho |1 - 2 exp(-TI/T1) + exp(-TR/T1)| exp(-TE/T2) with TI nulling fat; 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
+from cmssd_core.synthetic.centres import Centre
 from cmssd_core.synthetic.fields import gaussian_field
 from cmssd_core.synthetic.latents import Latent
 from cmssd_core.types import Affine, BoolArray, FloatArray
@@ -32,6 +34,8 @@ TISSUE = np.array(
     ]
 )
 SIGNALS = ("t1", "t2", "stir", "adc")  # contrasts with a signal equation
+PROTOCOL = {"t1": (500.0, 12.0), "t2": (4000.0, 85.0), "stir": (4000.0, 40.0)}  # nominal TR, TE in ms
+FINER = 3  # anatomy is drawn this many times finer through the slice, so that a thick slice mixes tissues
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,17 +52,18 @@ class ScanSettings:
 class Scan:
     """A synthetic examination: one image a contrast, (z, y, x), on one RAS+ affine, its masks and biopsy site.
 
-    tumour is malignant tissue only; bone the envelope; destruction where the cortex is breached.
+    lesion is the diseased tissue, benign or malignant; tumour the malignant only; bone the envelope; destruction where
+    the cortex is breached.
     """
 
     images: dict[str, FloatArray]
     affine: Affine
+    lesion: BoolArray
     tumour: BoolArray
     bone: BoolArray
     destruction: BoolArray
     site_mm: tuple[float, float, float]
     plane: str
-    field_t: float
 
     @property
     def severity_pct(self) -> float:
@@ -66,28 +71,30 @@ class Scan:
         return 100.0 * float((self.tumour & self.bone).sum()) / float(self.bone.sum())
 
 
-def scan(latent: Latent, *, settings: ScanSettings, rng: np.random.Generator) -> Scan:
-    """Draw the anatomy, the lesion and the scanner, then the images. `rng` decides everything but the latent."""
+def scan(latent: Latent, centre: Centre, *, settings: ScanSettings, rng: np.random.Generator) -> Scan:
+    """Draw the anatomy and the lesion, then the centre's images. `rng` decides everything but latent and centre."""
     plane = "coronal" if rng.random() < 0.5 else "axial"
     affine = _affine(plane, settings, rng)
-    spacing = np.array([settings.slice_mm, settings.in_plane_mm, settings.in_plane_mm])
-    z, y, x = np.indices(settings.shape, dtype=np.float64)
+    spacing = np.array([settings.slice_mm / FINER, settings.in_plane_mm, settings.in_plane_mm])
+    fine = (settings.shape[0] * FINER, *settings.shape[1:])
+    z, y, x = np.indices(fine, dtype=np.float64)
+    z = (z - (FINER - 1) / 2) / FINER
     ras = np.einsum("ij,j...->i...", affine[:3, :3], np.stack([x, y, z])) + affine[:3, 3, None, None, None]
 
     def field(sigma_mm: float) -> npt.NDArray[np.float64]:
-        return gaussian_field(settings.shape, sigma_mm / spacing, rng)
+        return gaussian_field(fine, sigma_mm / spacing, rng)
 
     along = ras[2]  # the bone runs from foot to head
     wave, tilt = rng.uniform(-4, 4, 2), rng.uniform(-0.08, 0.08, 2)
-    centre = [wave[i] * np.sin(along / 40 + i) + tilt[i] * along + rng.uniform(-4, 4) for i in (0, 1)]
-    flare = rng.uniform(8, 13) + rng.uniform(4, 9) / (1 + np.exp(-(along - rng.uniform(5, 25)) / 12))
-    radius = np.hypot(ras[0] - centre[0], (ras[1] - centre[1]) * rng.uniform(0.9, 1.1))
+    middle_mm = [wave[i] * np.sin(along / 40 + i) + tilt[i] * along + rng.uniform(-4, 4) for i in (0, 1)]
+    flare = rng.uniform(11, 16) + rng.uniform(6, 14) / (1 + np.exp(-(along - rng.uniform(-10, 20)) / 12))
+    radius = np.hypot(ras[0] - middle_mm[0], (ras[1] - middle_mm[1]) * rng.uniform(0.9, 1.1))
     depth = radius - flare + 0.6 * field(8.0)  # mm outside the bone's surface; negative within
     cortex_mm = rng.uniform(2.8, 4.2)
-    limb_mm, fat_mm = rng.uniform(48, 62), rng.uniform(5, 12)
+    limb_mm, fat_mm = rng.uniform(56, 74), rng.uniform(5, 12)
     limb = np.hypot(ras[0] * rng.uniform(0.9, 1.05), ras[1]) - limb_mm + 1.5 * field(30.0)
 
-    tissue = np.full(settings.shape, AIR)
+    tissue = np.full(fine, AIR)
     tissue[limb < 0] = FAT
     tissue[limb < -fat_mm] = MUSCLE
     tissue[(limb < -fat_mm) & (field(3.0) > 2.0)] = FAT  # septa between the muscles
@@ -101,20 +108,22 @@ def scan(latent: Latent, *, settings: ScanSettings, rng: np.random.Generator) ->
     lesion_mm = 8.0 + 26.0 * latent.size
     middle = rng.uniform(-14, 14)
     stretch = rng.uniform(1.0, 1.5)
-    off = [c + rng.uniform(-3, 3) for c in centre]
+    off = [c + rng.uniform(-7, 7) for c in middle_mm]
     shape_mm = np.sqrt((ras[0] - off[0]) ** 2 + (ras[1] - off[1]) ** 2 + ((along - middle) / stretch) ** 2)
     edge = shape_mm - lesion_mm + 0.12 * lesion_mm * field(9.0)  # mm outside the lesion
     scallop = rng.uniform(0.3, 0.8) * cortex_mm  # any lesion may thin the cortex from within, without a breach
     lesion = bone & (edge < 0) & (depth < -cortex_mm + scallop)
-    destruction = np.zeros(settings.shape, dtype=bool)
+    destruction = np.zeros(fine, dtype=bool)
     aggressive = latent.aggressive_mri >= 0.5
     if aggressive:
-        side = np.cos(np.arctan2(ras[1] - centre[1], ras[0] - centre[0]) - rng.uniform(0, 2 * np.pi))
+        # The cortex gives way on the side the lesion lies.
+        towards = np.arctan2(off[1] - middle_mm[1], off[0] - middle_mm[0]) + 0.5 * rng.standard_normal()
+        side = np.cos(np.arctan2(ras[1] - middle_mm[1], ras[0] - middle_mm[0]) - towards)
         reach = side > rng.uniform(-0.4, 0.2)
-        touched = bone & (depth >= -cortex_mm) & (np.abs(along - middle) < max(lesion_mm * stretch, 10.0)) & reach
+        touched = bone & (depth >= -cortex_mm) & (np.abs(along - middle) < max(lesion_mm * stretch, 14.0)) & reach
         destruction = touched & (field(2.5) > 0.3 - 1.2 * (latent.aggressive_mri - 0.5))  # moth-eaten
-        mass_mm = (2 + 14 * (latent.aggressive_mri - 0.5)) * np.clip(side + 0.3, 0, None)
-        bulge = 1 - ((along - middle) / max(lesion_mm * stretch, 10.0)) ** 2
+        mass_mm = (3 + 16 * (latent.aggressive_mri - 0.5)) * np.clip(side + 0.3, 0, None)
+        bulge = 1 - ((along - middle) / max(lesion_mm * stretch, 14.0)) ** 2
         mass = (depth >= 0) & (depth < mass_mm * np.clip(bulge, 0, None)) & (limb < -1.0) & reach
         lesion = lesion | destruction | mass
     rim_mm = rng.uniform(0, 10)  # oedema mimics tumour and says nothing of malignancy
@@ -123,15 +132,15 @@ def scan(latent: Latent, *, settings: ScanSettings, rng: np.random.Generator) ->
     tissue[lesion] = LESION
     tissue[lesion & (field(3.0) > rng.uniform(1.0, 2.5))] = MINERAL
 
-    field_t = 1.5 if rng.random() < 0.5 else 3.0
-    images = _images(tissue, latent, field_t, settings, spacing, rng)
+    images = _images(tissue, latent, centre, settings, spacing, ras, rng)
+    masks = [mask.reshape(-1, FINER, *fine[1:]).mean(1) > 0.5 for mask in (lesion, bone, destruction)]
+    lesion, bone, destruction = masks
     tumour = lesion if latent.malignant else np.zeros(settings.shape, dtype=bool)
-    where = np.argwhere(lesion & bone) if lesion.any() else np.argwhere(bone)
+    where = np.argwhere(lesion & bone) if (lesion & bone).any() else np.argwhere(bone)
     zyx = where[rng.integers(len(where))]
     site = affine[:3, :3] @ zyx[::-1] + affine[:3, 3]
-    return Scan(
-        images, affine, tumour, bone, destruction, (float(site[0]), float(site[1]), float(site[2])), plane, field_t
-    )
+    site_mm = (float(site[0]), float(site[1]), float(site[2]))
+    return Scan(images, affine, lesion, tumour, bone, destruction, site_mm, plane)
 
 
 def _affine(plane: str, settings: ScanSettings, rng: np.random.Generator) -> Affine:
@@ -151,41 +160,66 @@ def _affine(plane: str, settings: ScanSettings, rng: np.random.Generator) -> Aff
 def _images(
     tissue: npt.NDArray[np.int64],
     latent: Latent,
-    field_t: float,
+    centre: Centre,
     settings: ScanSettings,
     spacing: npt.NDArray[np.float64],
+    ras: npt.NDArray[np.float64],
     rng: np.random.Generator,
 ) -> dict[str, FloatArray]:
-    """Signal equations, coil and bias field, point spread and Rician noise, contrast by contrast."""
+    """Signal equations on the fine grid, mixed into slices; coil and bias field, point spread, Rician noise."""
     rho, t1_15, t2_15, t1_30, t2_30, adc = TISSUE[tissue].transpose(3, 0, 1, 2)
-    t1, t2 = (t1_15, t2_15) if field_t == 1.5 else (t1_30, t2_30)
+    low = centre.field_t < 2
+    t1, t2 = (t1_15, t2_15) if low else (t1_30, t2_30)
     texture = 1 + 0.06 * gaussian_field(tissue.shape, 2.0 / spacing, rng)
     t1, t2 = t1 * texture, t2 * texture
-    fat_t1 = TISSUE[FAT, 1 if field_t == 1.5 else 3]
-    grid = [np.linspace(-1, 1, n) for n in tissue.shape]
-    zz, yy, xx = np.meshgrid(*grid, indexing="ij")
-    terms = [xx, yy, zz, xx * yy, xx**2, yy**2, xx**3, yy**3]
-    bias = np.exp(sum(c * t for c, t in zip(rng.uniform(-0.22, 0.22, len(terms)), terms, strict=True)))
+    fat_t1 = TISSUE[FAT, 1 if low else 3]
+    muscle = _sliced(tissue == MUSCLE) > 0.5
+    sensitivity = _sliced(_sensitivity(tissue.shape, centre, ras, rng))
     images = {}
     for contrast in settings.contrasts:
-        jitter = rng.uniform(0.85, 1.15, 2)
-        if contrast == "t1":
-            signal = rho * (1 - np.exp(-500 * jitter[0] / t1)) * np.exp(-12 * jitter[1] / t2)
-        elif contrast == "t2":
-            signal = rho * (1 - np.exp(-4000 * jitter[0] / t1)) * np.exp(-85 * jitter[1] / t2)
-        elif contrast == "stir":
-            tr = 4000 * jitter[0]
-            ti = fat_t1 * np.log(2 / (1 + np.exp(-tr / fat_t1)))
-            signal = rho * np.abs(1 - 2 * np.exp(-ti / t1) + np.exp(-tr / t1)) * np.exp(-40 * jitter[1] / t2)
-        elif contrast == "adc":
+        if contrast == "adc":
             value = np.where(tissue == LESION, 1.15 - 0.2 * latent.aggressive_mri + 0.2 * rng.standard_normal(), adc)
-            noisy = gaussian_filter(value, [0, 0.8, 0.8]) + 0.08 * rng.standard_normal(tissue.shape)
+            smooth = gaussian_filter(_sliced(value), [0, 0.8, 0.8])
+            noisy = smooth + 0.08 * rng.standard_normal(settings.shape)
             images[contrast] = (np.clip(noisy, 0, None) * 1000).astype(np.float32)
             continue
-        else:
+        if contrast not in PROTOCOL:
             raise ValueError(f"no signal equation for contrast {contrast!r}; known are t1, t2, stir and adc")
-        blurred = gaussian_filter(signal * bias, [0, *[rng.uniform(0.4, 0.8)] * 2])
-        sigma = float(blurred[tissue == MUSCLE].mean()) / rng.uniform(15, 40)
-        noisy = np.hypot(blurred + sigma * rng.standard_normal(tissue.shape), sigma * rng.standard_normal(tissue.shape))
-        images[contrast] = (noisy * rng.uniform(300, 1500)).astype(np.float32)
+        tr, te = PROTOCOL[contrast]
+        jitter = rng.uniform(0.95, 1.05, 2)
+        tr, te = tr * centre.tr[contrast] * jitter[0], te * centre.te[contrast] * jitter[1]
+        decay = np.exp(-te / t2)
+        if contrast == "stir":
+            ti = fat_t1 * np.log(2 / (1 + np.exp(-tr / fat_t1)))
+            signal = rho * np.abs(1 - 2 * np.exp(-ti / t1) + np.exp(-tr / t1)) * decay
+        else:
+            signal = rho * (1 - np.exp(-tr / t1)) * decay
+        blurred = gaussian_filter(_sliced(signal) * sensitivity, [0, *[rng.uniform(0.4, 0.8)] * 2])
+        sigma = float(blurred[muscle].mean()) / rng.uniform(*centre.snr)
+        noise = sigma * rng.standard_normal((2, *settings.shape))
+        noisy = np.hypot(blurred + noise[0], noise[1])
+        top = float(np.percentile(noisy, 99.5))
+        images[contrast] = (top * (noisy / top) ** centre.gamma * rng.uniform(300, 1500)).astype(np.float32)
     return images
+
+
+def _sliced(fine: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """(z * FINER, y, x) -> (z, y, x): what a thick slice shows of it."""
+    mixed: npt.NDArray[np.float64] = fine.reshape(-1, FINER, *fine.shape[1:]).mean(1, dtype=np.float64)
+    return mixed
+
+
+def _sensitivity(
+    shape: tuple[int, ...], centre: Centre, ras: npt.NDArray[np.float64], rng: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    """What the coil makes of one and the same signal: a smooth bias field, and a surface coil's fall with distance."""
+    zz, yy, xx = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")
+    terms = [xx, yy, zz, xx * yy, xx**2, yy**2, xx**3, yy**3]
+    weights = rng.uniform(-centre.bias, centre.bias, len(terms))
+    out = np.exp(sum(c * t for c, t in zip(weights, terms, strict=True)))
+    turn = rng.uniform(0, 2 * np.pi)
+    if centre.surface_mm is not None:
+        distance = np.hypot(ras[0] - 60 * np.cos(turn), ras[1] - 60 * np.sin(turn))
+        out = out / (1 + (distance / centre.surface_mm) ** 2)
+    field: npt.NDArray[np.float64] = out
+    return field
