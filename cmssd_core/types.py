@@ -167,7 +167,8 @@ class ModelOutput:
 
     tumour_logits, bone_logits: (case, slice, y, x). malignant_logit: (case,). severity_pct: (case,), equation 4 on
     the soft maps. log_hazard: (case,). attention: by name; "cross" (case, slice, h, w) is equation 2's gate in
-    [0, 1] (1 = all MRI), "patch" (case, patch) sums to 1 over the valid patches of a case.
+    [0, 1] (1 = all MRI), "patch" (case, patch) sums to 1 over the valid patches of a case. auxiliary: further maps a
+    model was taught, as logits (case, slice, y, x) by name: "lesion" (benign or malignant), "destruction" (of cortex).
     """
 
     tumour_logits: Tensor | None
@@ -176,6 +177,7 @@ class ModelOutput:
     severity_pct: Tensor | None
     log_hazard: Tensor | None = None
     attention: Mapping[str, Tensor] = field(default_factory=dict)
+    auxiliary: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

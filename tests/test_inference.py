@@ -28,6 +28,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = CMSSD("compact")
     with torch.no_grad():
         model.decoder.maps.weight.mul_(20)  # so that maps cross one half somewhere
+        model.malignancy[-1].bias.fill_(8.0)  # and malignant, for the tumour map is empty otherwise
     path = tmp_path_factory.mktemp("weights") / "random.safetensors"
     save(model, path, info=WeightsInfo(model="cmssd", size="compact", trained="nothing", spec=model.spec))
     return path

@@ -10,8 +10,10 @@ Where the paper is silent we decided:
   MRI slice tens of centimetres, so the matrix acts on patch positions in mm around the biopsy site, at stride 4;
   cells no patch reaches get the bag's pooled vector, and so do all cells where no site is known.
 - Equation 4 needs A_bone, so the decoder has a second map: the envelope of the affected bone.
-- Whether tissue is malignant is a statement about the patient, not about one slice: the fused vector pooled over
-  all slices feeds the malignancy head and is added to the decoder's input.
+- Tumour means malignant tumour. Whether tissue is malignant is a statement about the patient, not about a voxel, so
+  the decoder maps the lesion, benign or malignant, and P(tumour here) = P(lesion here) P(malignant).
+- The malignancy head reads the fused vector pooled over all slices and two signs a radiologist measures on the maps:
+  how sure the decoder is of destroyed cortex, and of lesion outside the bone, where it is surest (`signs`).
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from cmssd_core.types import Batch, InputError, ModelOutput
 STRIDE = 4  # of the grid on which the modalities meet
 SLICES_AT_ONCE = 8  # bounds memory: a volume's slices and a bag's patches pass the encoders in such groups
 NEIGHBOURS = 3  # the slice before, this one and the one after
+SIGN_MM2 = 100.0  # a sign of malignancy on the MRI is averaged over its surest pixels of this area
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +194,10 @@ class CrossModalGate(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The regression head of section 2.4: fused map, case context and the image's own detail -> two maps."""
+    """The regression head of section 2.4: fused map, case context and the image's own detail -> three maps.
+
+    Lesion, bone, destroyed cortex; the last is learned where the cohort has its mask, and then is a sign.
+    """
 
     def __init__(self, channels: int, config: CMSSDConfig) -> None:
         super().__init__()
@@ -201,10 +207,10 @@ class Decoder(nn.Module):
         self.detail = ConvNormReLU(channels, middle // 2, stride=2)
         self.middle = nn.Sequential(ConvNormReLU(coarse + middle // 2, middle), ConvNormReLU(middle, middle))
         self.fine = ConvNormReLU(middle + channels, fine)
-        self.maps = nn.Conv2d(fine, 2, 1)
+        self.maps = nn.Conv2d(fine, 3, 1)
 
     def forward(self, fused: Tensor, context: Tensor, slices: Tensor) -> Tensor:
-        """fused (slice, fused, h, w), context (slice, fused), slices (slice, channel, y, x) -> (slice, 2, y, x)."""
+        """fused (slice, fused, h, w), context (slice, fused), slices (slice, channel, y, x) -> (slice, 3, y, x)."""
         x = self.coarse(fused + self.context(context)[:, :, None, None])
         detail = self.detail(slices)
         x = F.interpolate(x, size=detail.shape[-2:], mode="bilinear", align_corners=False)
@@ -212,6 +218,28 @@ class Decoder(nn.Module):
         x = F.interpolate(x, size=slices.shape[-2:], mode="bilinear", align_corners=False)
         out: Tensor = self.maps(self.fine(torch.cat([x, slices], dim=1)))
         return out
+
+
+def both(one: Tensor, other: Tensor) -> Tensor:
+    """Logit of the product of two probabilities given as logits; their shapes broadcast."""
+    log_p = nn.functional.logsigmoid(one) + nn.functional.logsigmoid(other)
+    return log_p - torch.log(-torch.expm1(log_p.clamp(max=-1e-6)))
+
+
+def signs(lesion: Tensor, bone: Tensor, destruction: Tensor, batch: Batch) -> Tensor:
+    """Logits (case, slice, y, x) -> (case, 2): destroyed cortex, and lesion outside the bone, each as the mean logit
+    of its surest SIGN_MM2, limited to +-8 and divided by 4; 0 for a case without MRI.
+    """
+    outside = torch.minimum(lesion, -bone)
+    hidden = ~batch.valid["mri"][:, :, None, None]
+    wanted = (SIGN_MM2 / batch.spacing_mm**2).round().clamp(1, outside[0].numel()).long()  # pixels, case by case
+    counted = torch.arange(int(wanted.max()), device=wanted.device) < wanted[:, None]
+    out = []
+    for logits in (destruction, outside):
+        limited = logits.clamp(-8, 8).masked_fill(hidden, -8.0).flatten(1)
+        surest = limited.topk(counted.shape[1], dim=1).values
+        out.append((surest * counted).sum(1) / wanted / 4)
+    return torch.stack(out, dim=1) * batch.present["mri"][:, None]
 
 
 class CMSSD(Model):
@@ -236,7 +264,7 @@ class CMSSD(Model):
         self.pool_fused = AttentionPool(config.fused, config.fused // 2)
         self.decoder = Decoder(channels, config)
         self.malignancy = nn.Sequential(
-            nn.Linear(2 * config.fused, config.fused), nn.ReLU(inplace=False), nn.Linear(config.fused, 1)
+            nn.Linear(2 * config.fused + 2, config.fused), nn.ReLU(inplace=False), nn.Linear(config.fused, 1)
         )
 
     def fit_start(self, batch: Batch) -> None:
@@ -266,15 +294,20 @@ class CMSSD(Model):
         valid = torch.ones(cases, 1, dtype=torch.bool, device=fused.device) if mri is None else batch.valid["mri"]
         valid = valid | ~batch.present["mri"][:, None]  # without MRI, F_fused still speaks for the slide
         context = self._pool(fused, valid, cases)
-        malignant = self.malignancy(context).squeeze(1)
         if flat is None:
+            no_signs = context.new_zeros(cases, 2)
+            malignant = self.malignancy(torch.cat([context, no_signs], dim=1)).squeeze(1)
             return ModelOutput(None, None, malignant, None, attention={"patch": patch_attention})
-        maps = self._decode(fused, context[:, : self.fused_width].repeat_interleave(slices, dim=0), flat)
-        tumour, bone = maps.unflatten(0, (cases, slices)).unbind(2)
+        maps = self._decode(fused, context[:, : self.fused_width].repeat_interleave(slices, dim=0), flat).float()
+        lesion, bone, destruction = maps.unflatten(0, (cases, slices)).unbind(2)
+        found = signs(lesion, bone, destruction, batch)
+        malignant = self.malignancy(torch.cat([context, found.to(context.dtype)], dim=1)).squeeze(1)
+        tumour = both(lesion, malignant.float()[:, None, None, None])
         real = batch.valid["mri"][:, :, None, None]
         score = severity_pct(tumour.sigmoid() * real, bone.sigmoid() * real)
         attention = {"patch": patch_attention, "cross": alpha.squeeze(1).unflatten(0, (cases, slices))}
-        return ModelOutput(tumour, bone, malignant, score, attention=attention)
+        auxiliary = {"lesion": lesion, "destruction": destruction}
+        return ModelOutput(tumour, bone, malignant, score, attention=attention, auxiliary=auxiliary)
 
     def _encode_bag(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Equation 1 for the slide -> pooled (case, fused), vectors (case, patch, fused), weights (case, patch)."""
