@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import train_test_split
+import pandera.pandas as pa
+import SimpleITK as sitk
+from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 from cmssd_core.cases import admit
+from cmssd_core.leakage import refuse_leaks
 from cmssd_core.mri.mask import read_mask
 from cmssd_core.types import BoolArray, Case, InputError, Truth, Volume
 
@@ -19,10 +24,11 @@ MRI_COLUMNS = {"mri_t1": "t1", "mri_t2": "t2", "mri_stir": "stir", "mri_adc": "a
 MASK_COLUMNS = ("tumour_mask", "bone_mask", "lesion_mask", "cortical_destruction_mask", "osteoid_mask")
 COLUMNS = (
     "case_id", "patient_id", *MRI_COLUMNS, "slide", "slide_mpp", "site_x_mm", "site_y_mm", "site_z_mm", "rna",
-    "malignant", "severity_pct", *MASK_COLUMNS, "event", "time_months", "age_years", "sex", "centre", "scanner",
-    "field_t", "te_ms", "tr_ms", "coil", "split",
+    "malignant", "severity_pct", "tissue_class", *MASK_COLUMNS, "event", "time_months", "age_years", "sex", "centre",
+    "scanner", "field_t", "te_ms", "tr_ms", "coil", "split", "fold",
 )  # fmt: skip
 SPLITS = ("train", "val", "test")
+LOST_SHARE = 0.15  # of a mask's volume; nearest neighbour on a coarser grid changes less
 SITE_COLUMNS = ("site_x_mm", "site_y_mm", "site_z_mm")
 ANY = (-np.inf, np.inf, "a finite number")
 #: Columns of numbers: lowest and highest value, and what is expected in words.
@@ -33,13 +39,16 @@ NUMBERS = {
     "time_months": (0.0, np.inf, "a number of months from 0 on"),
     "age_years": (0.0, np.inf, "a number of years from 0 on"),
     **dict.fromkeys(("malignant", "event", "field_t", "te_ms", "tr_ms"), ANY),
+    "fold": (1, np.inf, "a whole number of a fold from 1 on"),
 }
 
 
 def read(source: Path) -> pd.DataFrame:
     """The table of a cohort from its folder or its CSV, every column of COLUMNS present, one row a case.
 
-    Raises InputError naming the row (the header is row 1), the column and the repair of the first thing wrong.
+    Columns of NUMBERS are floats, NaN where a cell is empty; tissue_class is free text. A table of tiles (every row a
+    slide and its tissue_class) may leave out case_id: the files' names then serve. Raises InputError naming the row
+    (the header is row 1), the column and the repair of the first thing wrong, leakage between splits or folds included.
     """
     path = source / "cohort.csv" if source.is_dir() else source
     if not path.is_file():
@@ -53,72 +62,114 @@ def read(source: Path) -> pd.DataFrame:
     if not isinstance(table.index, pd.RangeIndex):
         raise InputError(f"{path.name} has rows with more cells than its header; expected a name for each; mend it")
     table = table.dropna(how="all")
+    tiles = {"slide", "tissue_class"} <= set(table.columns)
+    if "case_id" not in table and tiles and table[["slide", "tissue_class"]].notna().all(axis=None):
+        table["case_id"] = [name_of(str(name)) for name in table["slide"]]
     if "case_id" not in table or table.empty:
         raise InputError(f"{path.name} has no rows with a case_id; expected one row a case; add them")
     table = table.reindex(columns=[*table.columns, *(column for column in COLUMNS if column not in table)])
-    _check_names(table, path)
+    _check_cells(table, path)
     table["patient_id"] = table["patient_id"].fillna(table["case_id"])
-    _check_numbers(table, path)
-    _check_splits(table, path)
+    for column in NUMBERS:
+        table[column] = _numbers(table[column])
     for column in ("slide", *MRI_COLUMNS, *MASK_COLUMNS):
         for row, name in table[column].dropna().items():
             if not os.path.exists(os.path.join(path.parent, name)):
                 raise InputError(f"{_place(path, row, column)}: no file {name}; mend the path or empty it")
+    refuse_leaks(
+        table,
+        path.parent,
+        slides=["slide"],
+        images=list(MRI_COLUMNS),
+        place=lambda row, column: _place(path, row, column),
+    )
     return table.reset_index(drop=True)
+
+
+def name_of(path: str) -> str:
+    """A case_id made from a file's name: what is none of letters, digits, '_', '.' and '-' becomes '-'."""
+    stem = Path(path).name
+    for ending in (".nii.gz", Path(stem).suffix):
+        if ending and stem.lower().endswith(ending):
+            stem = stem[: -len(ending)]
+            break
+    return re.sub(r"[^\w.-]+", "-", stem).strip(".") or "case"
+
+
+def _numbers(came: pd.Series[Any]) -> pd.Series[Any]:
+    return pd.to_numeric(came, errors="coerce").astype(float)
+
+
+def _number_column(name: str) -> pa.Column:
+    """Numbers within the bounds of NUMBERS, as they stand in the file."""
+    low, high, expected = NUMBERS[name]
+
+    def fit(came: pd.Series[Any]) -> pd.Series[bool]:
+        value = _numbers(came)
+        if name in ("malignant", "event"):
+            return value.isin([0, 1])
+        whole = value % 1 == 0 if name == "fold" else True
+        inside: pd.Series[bool] = value.between(low, high) & np.isfinite(value) & whole
+        return inside
+
+    words = "0 or 1" if name in ("malignant", "event") else expected
+    return pa.Column(None, pa.Check(fit, error=CELL + words + MEND), nullable=True)
+
+
+def _site_check(column: str) -> pa.Check:
+    def whole(table: pd.DataFrame) -> pd.Series[bool]:
+        known = table[list(SITE_COLUMNS)].notna()
+        return known[column] | ~known.any(axis=1)
+
+    words = "all three coordinates of a site or none; fill in the cell or empty the other two"
+    return pa.Check(whole, error=CELL + words, name=column)
+
+
+CELL, MEND = "{place}: {cell} came, expected ", "; mend the cell or empty it"
+#: What each cell of a cohort.csv must be, as text; the sentence a broken cell earns is its check's error.
+SCHEMA = pa.DataFrameSchema(
+    {
+        "case_id": pa.Column(
+            None,
+            [
+                pa.Check(
+                    lambda came: came.str.fullmatch(r"[\w.-]+", na=False) & ~came.isin([".", ".."]),
+                    error=CELL + "a name of letters, digits, '_', '.' and '-'; rename the case",
+                    ignore_na=False,
+                ),
+                pa.Check(lambda came: ~came.duplicated(), error="{row}: case_id {cell} is there twice; rename one"),
+            ],
+            nullable=True,
+        ),
+        **{name: _number_column(name) for name in NUMBERS},
+        "split": pa.Column(
+            None,
+            pa.Check(lambda came: came.isin(SPLITS), error=CELL + f"one of {', '.join(SPLITS)}" + MEND),
+            nullable=True,
+        ),
+    },
+    checks=[_site_check(column) for column in SITE_COLUMNS],
+)
+
+
+def _check_cells(table: pd.DataFrame, path: Path) -> None:
+    """Raises InputError for the first cell that SCHEMA refuses."""
+    try:
+        SCHEMA.validate(table)
+    except pa.errors.SchemaError as found:
+        row = found.failure_cases["index"].min()
+        column = found.schema.name or found.check.name
+        cell = table.loc[row, column]
+        words = {
+            "row": f"{path.name}, row {int(row) + 2}",
+            "place": _place(path, row, column),
+            "cell": "nothing" if pd.isna(cell) else repr(str(cell)),
+        }
+        raise InputError(found.check.error.format(**words)) from None
 
 
 def _place(path: Path, row: Any, column: str) -> str:
     return f"{path.name}, row {int(row) + 2}, column {column}"
-
-
-def _refuse(bad: pd.Series[bool], came: pd.Series[Any], path: Path, expected: str) -> None:
-    """Raises for the first bad row of a column; `came` holds the cells as they stand in the file."""
-    if bad.any():
-        row: Any = bad.idxmax()
-        cell = "nothing" if pd.isna(came[row]) else repr(str(came[row]))
-        raise InputError(f"{_place(path, row, str(came.name))}: {cell} came, expected {expected}")
-
-
-def _check_names(table: pd.DataFrame, path: Path) -> None:
-    names = table["case_id"]
-    fit = names.str.fullmatch(r"[\w.-]+", na=False) & ~names.isin([".", ".."])
-    _refuse(~fit, names, path, "a name of letters, digits, '_', '.' and '-'; rename the case")
-    twice = names.duplicated()
-    if twice.any():
-        row: Any = twice.idxmax()
-        raise InputError(f"{path.name}, row {row + 2}: case_id {names[row]!r} is there twice; rename one")
-
-
-def _check_numbers(table: pd.DataFrame, path: Path) -> None:
-    """Turns the columns of NUMBERS into numbers, NaN where a cell is empty; refuses what is none or out of bounds."""
-    for column, (low, high, expected) in NUMBERS.items():
-        came = table[column]
-        value = pd.to_numeric(came, errors="coerce").astype(float)
-        if column in ("malignant", "event"):
-            fit, expected = value.isin([0, 1]), "0 or 1"
-        else:
-            fit = value.between(low, high) & np.isfinite(value)
-        _refuse(came.notna() & ~fit, came, path, f"{expected}; mend the cell or empty it")
-        table[column] = value
-    known = table[list(SITE_COLUMNS)].notna()
-    partly = known.any(axis=1) & ~known.all(axis=1)
-    for column in SITE_COLUMNS:
-        wanted = "all three coordinates of a site or none; fill in the cell or empty the other two"
-        _refuse(partly & ~known[column], table[column], path, wanted)
-
-
-def _check_splits(table: pd.DataFrame, path: Path) -> None:
-    split, patient = table["split"], table["patient_id"]
-    expected = f"one of {', '.join(SPLITS)}; mend the cell or empty it"
-    _refuse(split.notna() & ~split.isin(SPLITS), split, path, expected)
-    first = split.groupby(patient).transform("first")
-    leak = split.notna() & (split != first)
-    if leak.any():
-        row: Any = leak.idxmax()
-        raise InputError(
-            f"{_place(path, row, 'split')}: patient {patient[row]!r} is in {first[row]} and in {split[row]}, expected "
-            "each patient in one split; give all rows of a patient the same split"
-        )
 
 
 def admit_row(row: pd.Series[Any], root: Path, *, masks: bool = True) -> Case:
@@ -135,7 +186,7 @@ def admit_row(row: pd.Series[Any], root: Path, *, masks: bool = True) -> Case:
     mask: dict[str, BoolArray] = {}
     if masks and isinstance(volume, Volume):
         known = [column for column in MASK_COLUMNS if column in there and column != "osteoid_mask"]
-        mask = {column: read_mask(root / str(there[column]), like=volume) for column in known}
+        mask = {column: _mask(root / str(there[column]), column, like=volume) for column in known}
     truth = Truth(
         tumour=mask.get("tumour_mask"),
         bone=mask.get("bone_mask"),
@@ -147,6 +198,25 @@ def admit_row(row: pd.Series[Any], root: Path, *, masks: bool = True) -> Case:
         time_months=float(there["time_months"]) if "time_months" in there else None,
     )
     return replace(case, truth=truth)
+
+
+def _mask(path: Path, column: str, *, like: Volume) -> BoolArray:
+    """A mask on the grid of its image. Raises InputError where a part of it would be lost there."""
+    try:
+        mask = read_mask(path, like=like)
+    except InputError as reason:
+        raise InputError(f"column {column}: {reason}") from None
+    image = sitk.ReadImage(str(path))
+    voxel_ml = [float(np.prod(spacing)) / 1000.0 for spacing in (image.GetSpacing(), like.spacing_mm)]
+    drawn, kept = int((sitk.GetArrayViewFromImage(image) != 0).sum()) * voxel_ml[0], int(mask.sum()) * voxel_ml[1]
+    if abs(kept - drawn) > max(LOST_SHARE * drawn, 10 * voxel_ml[1]):
+        theirs, ours = ("x".join(map(str, size)) for size in (image.GetSize(), like.voxels.shape[:0:-1]))
+        raise InputError(
+            f"column {column}: {path.name} has a grid of {theirs} voxels, its image one of {ours}, and of "
+            f"{drawn:.1f} mL drawn {kept:.1f} mL lie on the image; expected a mask drawn on this image; "
+            "check the pairing, or resample it"
+        )
+    return mask
 
 
 def split_by_patient(table: pd.DataFrame, *, seed: int) -> list[str]:
@@ -167,6 +237,62 @@ def split_by_patient(table: pd.DataFrame, *, seed: int) -> list[str]:
     val, test = divide(rest, 0.5) if len(rest) > 1 else (rest, rest[:0])
     where = dict.fromkeys(train, "train") | dict.fromkeys(val, "val") | dict.fromkeys(test, "test")
     return [where[patient] for patient in table["patient_id"]]
+
+
+def fold_by_patient(table: pd.DataFrame, *, folds: int, seed: int) -> list[int]:
+    """A fold from 1 to `folds` for each row: by patient, stratified by malignancy, else by tissue class.
+
+    As many folds as patients leaves one patient out at a time. Raises InputError for fewer patients than folds.
+    """
+    patients = table["patient_id"].unique()
+    if not 2 <= folds <= len(patients):
+        raise InputError(
+            f"{folds} folds came for {len(patients)} patients, expected from 2 to the number of patients; ask for those"
+        )
+    known = [c for c in ("malignant", "tissue_class") if c in table and table[c].notna().any()]
+    label = table[known[0]].astype(str).to_numpy() if known else np.zeros(len(table))
+    where = np.zeros(len(table), dtype=int)
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", UserWarning
+        )  # a class with fewer patients than folds is spread as far as it goes
+        if np.unique(label, return_counts=True)[1].max() >= folds:
+            divider = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+            for fold, (_, chosen) in enumerate(divider.split(label, label, table["patient_id"]), start=1):
+                where[chosen] = fold
+    if len(np.unique(where)) < folds or (where == 0).any():
+        # Stratification may leave a fold empty where patients are few: then they are dealt out.
+        dealt = np.random.default_rng(seed).permutation(np.sort(patients))
+        number = {patient: 1 + i % folds for i, patient in enumerate(dealt)}
+        return [number[patient] for patient in table["patient_id"]]
+    return [int(fold) for fold in where]
+
+
+def use_fold(table: pd.DataFrame, fold: int, *, val: bool = False) -> pd.DataFrame:
+    """The table with `split` by its `fold` column: this fold is the test, the next one val if asked, the rest train.
+
+    Raises InputError where the table has no such fold, or val is asked of fewer than three.
+    """
+    folds = sorted(int(f) for f in table["fold"].dropna().unique()) if "fold" in table else []
+    if fold not in folds:
+        raise InputError(
+            f"fold {fold} came, the cohort has {folds or 'none'}; expected one of its folds; divide it anew"
+        )
+    if val and len(folds) < 3:
+        raise InputError(f"a val part came with {len(folds)} folds, expected at least 3; do without it, or divide anew")
+    following = folds[(folds.index(fold) + 1) % len(folds)]
+    names = {f: "test" if f == fold else "val" if val and f == following else "train" for f in folds}
+    return table.assign(split=table["fold"].map(names))
+
+
+def divide(source: Path, *, seed: int, folds: int | None = None) -> Path:
+    """Store a 70 / 15 / 15 split and, if asked, folds in the cohort's CSV; the same seed divides it the same way."""
+    table = read(source)
+    table["split"] = split_by_patient(table, seed=seed)
+    table["fold"] = fold_by_patient(table, folds=folds, seed=seed) if folds is not None else None
+    path = source / "cohort.csv" if source.is_dir() else source
+    write_table(table, path)
+    return path
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -57,10 +59,15 @@ def absolute(cohort: Path) -> pd.DataFrame:
         (lambda t: t.assign(slide_mpp="0,5"), r"row 2, column slide_mpp: '0,5' came"),
         (lambda t: t.assign(time_months="-inf"), r"row 2, column time_months: '-inf' came"),
         (lambda t: t.assign(te_ms=[1, 2, "inf", 3]), r"row 4, column te_ms: 'inf' came, expected a finite number"),
+        (lambda t: t.assign(fold=[1, 2, 1.5, 2]), r"row 4, column fold: '1\.5' came, expected a whole number"),
         (lambda t: t.assign(site_y_mm=[1, None, 2, 3]), r"row 3, column site_y_mm: nothing came, .*all three"),
         (
             lambda t: t.assign(patient_id=["p", "q", "p", "q"], split=["train", "val", "test", "val"]),
             r"row 4, column split: patient 'p' is in train and in test, .*same split",
+        ),
+        (
+            lambda t: t.assign(patient_id=["p", "q", "p", "q"], fold=[1, 2, 1, 1]),
+            r"row 5, column fold: patient 'q' is in fold 2 and in fold 1, .*same fold",
         ),
     ],
 )
@@ -114,6 +121,155 @@ def test_a_patient_is_never_on_two_sides(patients: int, seed: int, prevalence: f
     table["split"] = cohorts.split_by_patient(table, seed=seed)
     assert table.groupby("patient_id")["split"].nunique().max() == 1
     assert set(table["split"]) <= set(cohorts.SPLITS)
+
+
+def link(there: Path, here: Path) -> str:
+    here.symlink_to(there)
+    return str(here)
+
+
+@pytest.mark.parametrize(
+    ("again", "column"),
+    [
+        (lambda there, here: str(there), "slide"),
+        (lambda there, here: str(there.parent / ".." / there.parent.name / there.name), "slide"),
+        (link, "slide"),
+        (lambda there, here: str(shutil.copy(there, here)), "slide"),
+        (lambda there, here: str(there), "mri_t1"),
+        (lambda there, here: str(shutil.copy(there, here)), "mri_t1"),
+    ],
+    ids=["slide", "slide-other-words", "slide-link", "slide-copy", "mri", "mri-copy"],
+)
+def test_an_image_is_never_on_two_sides(again, column: str, cohort: Path, tmp_path: Path) -> None:
+    table = absolute(cohort).assign(split=["train", "train", "test", "test"])
+    table.to_csv(tmp_path / "cohort.csv", index=False)
+    cohorts.read(tmp_path)
+    there = Path(table.loc[0, column])
+    table.loc[3, column] = again(there, tmp_path / f"copy{''.join(there.suffixes)}")
+    table.to_csv(tmp_path / "cohort.csv", index=False)
+    kind = "slide" if column == "slide" else "scan"
+    said = rf"row 5, column {column}: .* same {kind} as .* of row 2, column {column}, which is in train .* in test"
+    with pytest.raises(InputError, match=said) as mistake:
+        cohorts.read(tmp_path)
+    assert len(str(mistake.value).splitlines()) == 1
+    table.assign(split="train").to_csv(tmp_path / "cohort.csv", index=False)
+    cohorts.read(tmp_path)
+
+
+def test_files_of_one_size_that_differ_are_no_leak(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in "abc":
+        (tmp_path / f"{name}.png").write_bytes(rng.bytes(300_000))
+    # The same start, middle and end: only the whole file tells these two apart.
+    data = bytearray((tmp_path / "a.png").read_bytes())
+    data[100_000] ^= 1
+    (tmp_path / "b.png").write_bytes(bytes(data))
+    rows = {"case_id": ["a", "b", "c"], "slide": ["a.png", "b.png", "c.png"], "split": ["train", "test", "val"]}
+    pd.DataFrame(rows).to_csv(tmp_path / "cohort.csv", index=False)
+    assert len(cohorts.read(tmp_path)) == 3
+
+
+def test_a_folder_of_dicom_is_compared_file_by_file(tmp_path: Path) -> None:
+    for name, value in (("a", b"1"), ("b", b"2"), ("c", b"1")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0001.dcm").write_bytes(value * 10)
+    rows = pd.DataFrame({"case_id": ["a", "b"], "mri_t1": ["a", "b"], "fold": [1, 2]})
+    rows.to_csv(tmp_path / "cohort.csv", index=False)
+    assert len(cohorts.read(tmp_path)) == 2
+    rows.assign(mri_t1=["a", "c"]).to_csv(tmp_path / "cohort.csv", index=False)
+    with pytest.raises(InputError, match=r"same scan as a of row 2, .* in fold 1 while this is in fold 2"):
+        cohorts.read(tmp_path)
+
+
+def test_a_table_of_tiles_is_a_cohort(cohort: Path, tmp_path: Path) -> None:
+    slides = absolute(cohort)["slide"]
+    for n, slide in enumerate(slides):
+        shutil.copy(slide, tmp_path / f"tile {n}.jpg")
+    tiles = pd.DataFrame(
+        {
+            "slide": [f"tile {n}.jpg" for n in range(4)],
+            "slide_mpp": 1.0,
+            "tissue_class": ["viable", "non_tumor", "viable", "non_viable"],
+            "patient_id": ["p", "p", "q", "r"],
+        }
+    )
+    tiles.to_csv(tmp_path / "cohort.csv", index=False)
+    table = cohorts.read(tmp_path)
+    assert list(table["case_id"]) == ["tile-0", "tile-1", "tile-2", "tile-3"]
+    case = cohorts.admit_row(table.iloc[0], tmp_path)
+    assert set(case.inputs) == {"he"}
+    assert table["tissue_class"].tolist() == tiles["tissue_class"].tolist()
+
+
+def test_image_and_mask_alone_are_a_case(cohort: Path, tmp_path: Path) -> None:
+    table = absolute(cohort)[["case_id", "mri_t1", "lesion_mask"]]
+    table.to_csv(tmp_path / "cohort.csv", index=False)
+    case = cohorts.admit_row(cohorts.read(tmp_path).iloc[0], tmp_path)
+    assert set(case.inputs) == {"mri"}
+    assert case.truth.lesion is not None
+    assert case.truth.lesion.any()
+    assert case.truth.malignant is None
+
+
+@pytest.mark.parametrize(("shift_mm", "spacing", "fits"), [(0, 2.0, True), (80, 2.5, False), (4000, 2.5, False)])
+def test_a_mask_of_another_grid_fits_or_is_refused(shift_mm, spacing, fits, cohort: Path, tmp_path: Path) -> None:
+    row = absolute(cohort).iloc[0]
+    mask = sitk.ReadImage(row["bone_mask"])
+    size = [round(n * s / spacing) for n, s in zip(mask.GetSize()[:2], mask.GetSpacing()[:2], strict=True)]
+    drawn = sitk.Resample(
+        mask, [*size, mask.GetSize()[2]], sitk.Transform(), sitk.sitkNearestNeighbor, mask.GetOrigin(),
+        [spacing, spacing, mask.GetSpacing()[2]], mask.GetDirection(),
+    )  # fmt: skip
+    drawn.SetOrigin([o + d * shift_mm for o, d in zip(drawn.GetOrigin(), mask.GetDirection()[::3], strict=True)])
+    sitk.WriteImage(drawn, str(tmp_path / "other.nii.gz"))
+    row["bone_mask"] = str(tmp_path / "other.nii.gz")
+    if fits:
+        before = cohorts.admit_row(absolute(cohort).iloc[0], cohort).truth.bone
+        after = cohorts.admit_row(row, tmp_path).truth.bone
+        assert before is not None
+        assert after is not None
+        assert after.sum() == pytest.approx(before.sum(), rel=0.15)
+        return
+    with pytest.raises(InputError, match=r"column bone_mask: other.nii.gz .*expected a mask") as mistake:
+        cohorts.admit_row(row, tmp_path)
+    assert len(str(mistake.value).splitlines()) == 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 40), st.integers(2, 8), st.integers(0, 10), st.floats(0, 1))
+def test_every_fold_has_patients_of_its_own(patients: int, folds: int, seed: int, prevalence: float) -> None:
+    rng = np.random.default_rng(seed)
+    who = np.repeat(np.arange(patients), rng.integers(1, 4, patients))
+    table = pd.DataFrame({"patient_id": who.astype(str), "malignant": rng.random(len(who)) < prevalence})
+    if folds > patients:
+        with pytest.raises(InputError, match="expected from 2"):
+            cohorts.fold_by_patient(table, folds=folds, seed=seed)
+        return
+    table["fold"] = cohorts.fold_by_patient(table, folds=folds, seed=seed)
+    assert table.groupby("patient_id")["fold"].nunique().max() == 1
+    assert set(table["fold"]) == set(range(1, folds + 1))
+    assert table["fold"].tolist() == cohorts.fold_by_patient(table, folds=folds, seed=seed)
+    one = cohorts.use_fold(table, 2, val=folds > 2)
+    assert set(one["split"]) == ({"train", "val", "test"} if folds > 2 else {"train", "test"})
+    assert (one["split"] == "test").equals(table["fold"] == 2)
+
+
+def test_folds_are_stratified() -> None:
+    table = pd.DataFrame({"patient_id": [str(i) for i in range(1000)], "malignant": [i % 10 < 3 for i in range(1000)]})
+    table["fold"] = cohorts.fold_by_patient(table, folds=5, seed=1)
+    assert table.groupby("fold")["malignant"].mean().to_dict() == pytest.approx(dict.fromkeys(range(1, 6), 0.3))
+    assert table["fold"].value_counts().tolist() == [200] * 5
+
+
+def test_a_division_is_stored_and_the_same_each_time(cohort: Path, tmp_path: Path) -> None:
+    absolute(cohort).to_csv(tmp_path / "cohort.csv", index=False)
+    first = cohorts.read(cohorts.divide(tmp_path, seed=3, folds=2))
+    again = cohorts.read(cohorts.divide(tmp_path, seed=3, folds=2))
+    pd.testing.assert_frame_equal(first, again)
+    assert set(first["fold"]) == {1, 2}
+    assert first["split"].notna().all()
+    with pytest.raises(InputError, match="fold 7 came"):
+        cohorts.use_fold(first, 7)
 
 
 def test_splits_are_70_15_15_and_stratified() -> None:
