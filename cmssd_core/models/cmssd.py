@@ -23,17 +23,23 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from cmssd_core.blocks.layers import AttentionPool, ConvNormReLU, Trunk
-from cmssd_core.blocks.severity import severity_pct
+from cmssd_core.blocks.branches import head, judge
+from cmssd_core.blocks.encoders import HEEncoder, MRIEncoder
+from cmssd_core.blocks.layers import AttentionPool, Trunk
+from cmssd_core.blocks.maps import SIGNS, Decoder, decode, finish, signs
+from cmssd_core.blocks.passes import (
+    NEIGHBOURS,
+    check_present,
+    encode_bag,
+    encode_slices,
+    flat_slices,
+    pool_cells,
+)
 from cmssd_core.models.base import InputSpec, Model
-from cmssd_core.types import Batch, InputError, ModelOutput
+from cmssd_core.types import Batch, ModelOutput
 
 STRIDE = 4  # of the grid on which the modalities meet
-SLICES_AT_ONCE = 8  # bounds memory: a volume's slices and a bag's patches pass the encoders in such groups
-NEIGHBOURS = 3  # the slice before, this one and the one after
-SIGN_MM2 = 100.0  # a sign of malignancy on the MRI is averaged over its surest pixels of this area
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,56 +73,6 @@ SPECS = {
     "reference": InputSpec(mri_px=256, mri_spacing_mm=1.0, patch_px=256, patch_mpp=1.0),
     "compact": InputSpec(mri_px=128, mri_spacing_mm=1.5, patch_px=128, patch_mpp=1.0),
 }
-
-
-class MRIEncoder(nn.Module):
-    """Phi_MRI of equation 1: a residual trunk whose stages are joined top-down into one map at stride 4."""
-
-    def __init__(self, channels: int, config: CMSSDConfig) -> None:
-        super().__init__()
-        self.trunk = Trunk(channels, config.mri_widths, config.depths)
-        self.lateral = nn.ModuleList(nn.Conv2d(width, config.fused, 1) for width in config.mri_widths)
-        self.smooth = ConvNormReLU(config.fused, config.fused)
-
-    def forward(self, slices: Tensor) -> Tensor:
-        """(slice, channel, y, x) -> F_MRI (slice, fused, y/4, x/4)."""
-        maps = [lateral(m) for lateral, m in zip(self.lateral, self.trunk(slices), strict=True)]
-        joined = maps[-1]
-        for finer in reversed(maps[:-1]):
-            joined = finer + F.interpolate(joined, size=finer.shape[-2:], mode="bilinear", align_corners=False)
-        out: Tensor = self.smooth(joined)
-        return out
-
-
-class HEEncoder(nn.Module):
-    """Phi_H&E of equation 1: a residual trunk whose stages, averaged over the patch, give one vector a patch."""
-
-    def __init__(self, config: CMSSDConfig) -> None:
-        super().__init__()
-        self.trunk = Trunk(3, config.he_widths, config.depths)
-        self.project = nn.Linear(sum(config.he_widths), config.fused)
-        self.activation = nn.ReLU(inplace=False)
-
-    def forward(self, patches: Tensor) -> Tensor:
-        """(patch, 3, y, x) RGB in [0, 1], white = 1 -> (patch, fused). White glass becomes 0 before the trunk."""
-        out: Tensor = self.activation(self.project(self._averages(patches)))
-        return out
-
-    def _averages(self, patches: Tensor) -> Tensor:
-        return torch.cat([stage.mean(dim=(2, 3)) for stage in self.trunk(1.0 - patches)], dim=1)
-
-    @torch.no_grad()
-    def standardise(self, patches: Tensor) -> None:
-        """Rescale the projection so that on these patches each of its inputs counts in (nearly) standard deviations.
-
-        A data-dependent start (after Mishkin and Matas, ICLR 2016): averages over a patch differ between cases by a
-        few percent of their size, and from there training did not find the difference in hundreds of steps.
-        """
-        averages = self._averages(patches)
-        mean, deviation = averages.mean(0), averages.std(0) + 0.05  # without a floor small inputs explode later
-        scale = averages.shape[1] ** -0.5
-        self.project.weight.copy_(torch.randn_like(self.project.weight) * scale / deviation)
-        self.project.bias.copy_(-(self.project.weight @ mean))
 
 
 class PatchToRegion(nn.Module):
@@ -193,55 +149,6 @@ class CrossModalGate(nn.Module):
         return alpha * f_mri + (1 - alpha) * f_he, alpha  # equation 3
 
 
-class Decoder(nn.Module):
-    """The regression head of section 2.4: fused map, case context and the image's own detail -> three maps.
-
-    Lesion, bone, destroyed cortex; the last is learned where the cohort has its mask, and then is a sign.
-    """
-
-    def __init__(self, channels: int, config: CMSSDConfig) -> None:
-        super().__init__()
-        coarse, middle, fine = config.decoder
-        self.context = nn.Linear(config.fused, config.fused)
-        self.coarse = nn.Sequential(ConvNormReLU(config.fused, coarse), ConvNormReLU(coarse, coarse))
-        self.detail = ConvNormReLU(channels, middle // 2, stride=2)
-        self.middle = nn.Sequential(ConvNormReLU(coarse + middle // 2, middle), ConvNormReLU(middle, middle))
-        self.fine = ConvNormReLU(middle + channels, fine)
-        self.maps = nn.Conv2d(fine, 3, 1)
-
-    def forward(self, fused: Tensor, context: Tensor, slices: Tensor) -> Tensor:
-        """fused (slice, fused, h, w), context (slice, fused), slices (slice, channel, y, x) -> (slice, 3, y, x)."""
-        x = self.coarse(fused + self.context(context)[:, :, None, None])
-        detail = self.detail(slices)
-        x = F.interpolate(x, size=detail.shape[-2:], mode="bilinear", align_corners=False)
-        x = self.middle(torch.cat([x, detail], dim=1))
-        x = F.interpolate(x, size=slices.shape[-2:], mode="bilinear", align_corners=False)
-        out: Tensor = self.maps(self.fine(torch.cat([x, slices], dim=1)))
-        return out
-
-
-def both(one: Tensor, other: Tensor) -> Tensor:
-    """Logit of the product of two probabilities given as logits; their shapes broadcast."""
-    log_p = nn.functional.logsigmoid(one) + nn.functional.logsigmoid(other)
-    return log_p - torch.log(-torch.expm1(log_p.clamp(max=-1e-6)))
-
-
-def signs(lesion: Tensor, bone: Tensor, destruction: Tensor, batch: Batch) -> Tensor:
-    """Logits (case, slice, y, x) -> (case, 2): destroyed cortex, and lesion outside the bone, each as the mean logit
-    of its surest SIGN_MM2, limited to +-8 and divided by 4; 0 for a case without MRI.
-    """
-    outside = torch.minimum(lesion, -bone)
-    hidden = ~batch.valid["mri"][:, :, None, None]
-    wanted = (SIGN_MM2 / batch.spacing_mm**2).round().clamp(1, outside[0].numel()).long()  # pixels, case by case
-    counted = torch.arange(int(wanted.max()), device=wanted.device) < wanted[:, None]
-    out = []
-    for logits in (destruction, outside):
-        limited = logits.clamp(-8, 8).masked_fill(hidden, -8.0).flatten(1)
-        surest = limited.topk(counted.shape[1], dim=1).values
-        out.append((surest * counted).sum(1) / wanted / 4)
-    return torch.stack(out, dim=1) * batch.present["mri"][:, None]
-
-
 class CMSSD(Model):
     """The network of the paper's figure 1; `size` is one of CONFIGS."""
 
@@ -256,16 +163,15 @@ class CMSSD(Model):
         self.spec = SPECS[size]
         channels = NEIGHBOURS * len(self.spec.contrasts)
         self.fused_width = config.fused
-        self.phi_mri = MRIEncoder(channels, config)
-        self.phi_he = HEEncoder(config)
+        trunk = Trunk(channels, config.mri_widths, config.depths)
+        self.phi_mri = MRIEncoder(trunk, config.mri_widths, config.fused)
+        self.phi_he = HEEncoder(config.he_widths, config.depths, config.fused)
         self.pool_patches = AttentionPool(config.fused, config.fused // 2)
         self.mapping = PatchToRegion()
         self.gate = CrossModalGate(config.fused)
         self.pool_fused = AttentionPool(config.fused, config.fused // 2)
-        self.decoder = Decoder(channels, config)
-        self.malignancy = nn.Sequential(
-            nn.Linear(2 * config.fused + 2, config.fused), nn.ReLU(inplace=False), nn.Linear(config.fused, 1)
-        )
+        self.decoder = Decoder(channels, fused=config.fused, widths=config.decoder, context=config.fused)
+        self.malignancy = head(2 * config.fused + SIGNS, config.fused)
 
     def fit_start(self, batch: Batch) -> None:
         """Start the H&E projection on the scale of the batch's patches."""
@@ -277,71 +183,25 @@ class CMSSD(Model):
 
         Without any MRI in the batch the maps and the severity are None. Raises InputError if a case has neither.
         """
-        if not bool((batch.present["mri"] | batch.present["he"]).all()):
-            raise InputError("a case came with neither MRI nor H&E; CM-SSD needs at least one; add the missing file")
-        mri = batch.inputs.get("mri")
-        if mri is not None and not bool(batch.present["mri"].any()):
-            mri = None
+        check_present(batch, needs=self.needs, optional=self.optional)
+        flat = flat_slices(batch)
         cases = len(batch.ids)
-        slices, height, width = (1, 1, 1) if mri is None else (mri.shape[1], *[s // STRIDE for s in mri.shape[-2:]])
-        pooled_he, vectors, patch_attention = self._encode_bag(batch)
-        f_he = self.mapping(vectors, pooled_he, batch, (slices, height, width)).flatten(0, 1)
-        flat = None if mri is None else mri.flatten(2, 3).flatten(0, 1)  # (case * slice, channel, y, x)
-        f_mri = self._encode_volume(flat, batch, f_he)
+        slices, height, width = (1, 1, 1)
+        if flat is not None:
+            slices, height, width = len(flat) // cases, *(size // STRIDE for size in flat.shape[-2:])
+        bag = encode_bag(self.phi_he, self.pool_patches, batch, width=self.fused_width)
+        f_he = self.mapping(bag.vectors, bag.pooled, batch, (slices, height, width)).flatten(0, 1)
+        f_mri = torch.zeros_like(f_he) if flat is None else encode_slices(self.phi_mri, flat, batch)
         only = torch.where(batch.present["mri"] & batch.present["he"], torch.nan, batch.present["mri"].float())
         fused, alpha = self.gate(f_mri, f_he, only.repeat_interleave(slices))
 
-        valid = torch.ones(cases, 1, dtype=torch.bool, device=fused.device) if mri is None else batch.valid["mri"]
+        valid = batch.present["he"][:, None] if flat is None else batch.valid["mri"]
         valid = valid | ~batch.present["mri"][:, None]  # without MRI, F_fused still speaks for the slide
-        context = self._pool(fused, valid, cases)
+        context = pool_cells(self.pool_fused, fused, valid)
+        attention = {"patch": bag.weights}
         if flat is None:
-            no_signs = context.new_zeros(cases, 2)
-            malignant = self.malignancy(torch.cat([context, no_signs], dim=1)).squeeze(1)
-            return ModelOutput(None, None, malignant, None, attention={"patch": patch_attention})
-        maps = self._decode(fused, context[:, : self.fused_width].repeat_interleave(slices, dim=0), flat).float()
-        lesion, bone, destruction = maps.unflatten(0, (cases, slices)).unbind(2)
-        found = signs(lesion, bone, destruction, batch)
-        malignant = self.malignancy(torch.cat([context, found.to(context.dtype)], dim=1)).squeeze(1)
-        tumour = both(lesion, malignant.float()[:, None, None, None])
-        real = batch.valid["mri"][:, :, None, None]
-        score = severity_pct(tumour.sigmoid() * real, bone.sigmoid() * real)
-        attention = {"patch": patch_attention, "cross": alpha.squeeze(1).unflatten(0, (cases, slices))}
-        auxiliary = {"lesion": lesion, "destruction": destruction}
-        return ModelOutput(tumour, bone, malignant, score, attention=attention, auxiliary=auxiliary)
-
-    def _encode_bag(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Equation 1 for the slide -> pooled (case, fused), vectors (case, patch, fused), weights (case, patch)."""
-        patches = batch.inputs.get("he")
-        if patches is None or not bool(batch.present["he"].any()):
-            weight = self.gate.w_cross.weight
-            none = weight.new_zeros(len(batch.ids), 1)
-            return none.expand(-1, self.fused_width), none[..., None].expand(-1, -1, self.fused_width), none
-        flat = patches.flatten(0, 1)
-        vectors = torch.cat([self.phi_he(part) for part in flat.split(SLICES_AT_ONCE * 4)])
-        vectors = vectors.unflatten(0, patches.shape[:2]) * batch.present["he"][:, None, None]
-        pooled, weights = self.pool_patches(vectors, batch.valid["he"] & batch.present["he"][:, None])
-        return pooled, vectors, weights
-
-    def _encode_volume(self, flat: Tensor | None, batch: Batch, like: Tensor) -> Tensor:
-        """Equation 1 for the MRI -> F_MRI (case * slice, fused, h, w), zero where a case has no MRI."""
-        if flat is None:
-            return torch.zeros_like(like)
-        f_mri = torch.cat([self.phi_mri(part) for part in flat.split(SLICES_AT_ONCE)])
-        there = batch.present["mri"].repeat_interleave(len(flat) // len(batch.ids))
-        return f_mri * there[:, None, None, None]
-
-    def _pool(self, fused: Tensor, valid: Tensor, cases: int) -> Tensor:
-        """F_fused of all slices -> (case, 2 * fused): attention-pooled and averaged over the valid cells."""
-        if fused.shape[-1] > 1:
-            fused = F.avg_pool2d(fused, 2)
-        cells = fused.flatten(2).transpose(1, 2)  # (case * slice, cell, fused)
-        per_slice = cells.shape[1]
-        cells = cells.reshape(cases, -1, self.fused_width)
-        mask = valid.repeat_interleave(per_slice, dim=1)
-        pooled, _ = self.pool_fused(cells, mask)
-        mean = (cells * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
-        return torch.cat([pooled, mean], dim=1)
-
-    def _decode(self, fused: Tensor, context: Tensor, flat: Tensor) -> Tensor:
-        parts = zip(fused.split(SLICES_AT_ONCE), context.split(SLICES_AT_ONCE), flat.split(SLICES_AT_ONCE), strict=True)
-        return torch.cat([self.decoder(*part) for part in parts])
+            return ModelOutput(None, None, judge(self.malignancy, context), None, attention=attention)
+        maps = decode(self.decoder, fused, context[:, : self.fused_width], flat)
+        malignant = judge(self.malignancy, context, signs(maps, batch))
+        attention["cross"] = alpha.squeeze(1).unflatten(0, (cases, slices))
+        return finish(maps, malignant, batch, attention=attention)
