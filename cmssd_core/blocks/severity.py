@@ -13,4 +13,5 @@ def severity_pct(tumour: Tensor, bone: Tensor) -> Tensor:
     """
     inside = (tumour * bone).flatten(1).sum(1)
     area = bone.flatten(1).sum(1)
-    return 100.0 * inside / torch.where(area > 0, area, torch.nan)
+    # Dividing by NaN would make every gradient of the batch NaN, even where this case's severity is not used.
+    return torch.where(area > 0, 100.0 * inside / torch.where(area > 0, area, 1.0), torch.nan)
