@@ -18,14 +18,15 @@ from cmssd_core import weights_file
 from cmssd_core.cases import collate, prepare, site_voxel
 from cmssd_core.config import Settings
 from cmssd_core.config import settings as default_settings
+from cmssd_core.device import chosen_device
 from cmssd_core.models.base import InputSpec, Model
 from cmssd_core.mri.orient import radiological
 from cmssd_core.mri.prepare import onto
 from cmssd_core.types import (
+    Batch,
     Case,
     Finding,
     FloatArray,
-    InputError,
     ModelOutput,
     PatchBag,
     Prediction,
@@ -69,11 +70,7 @@ def load(weights: Path | None = None, *, settings: Settings | None = None) -> Pr
     model, info, model_id = weights_file.load(path)
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("CMSSD_DEVICE=cuda came, but torch sees no CUDA device; set it to auto or cpu")
-    device = torch.device(
-        "cuda" if settings.device == "cuda" or (settings.device == "auto" and torch.cuda.is_available()) else "cpu"
-    )
+    device = chosen_device(settings)
     cards = [card for card in (path.with_suffix(".md"), path.with_name("model_card.md")) if card.is_file()]
     text = cards[0].read_text() if cards else f"No model card lies beside {path.name}."
     ready = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -116,18 +113,27 @@ def predict(
     tell(0.05, "preparing the images")
     with _timed(timings, "prepare"):
         prepared = prepare(case, spec=predictor.spec, settings=settings)
-    tell(0.5, "running the network")
-    with _timed(timings, "network"), precision(predictor.device):
-        output = predictor.model(_to(collate([prepared], predictor.spec), predictor.device))
-    tell(0.85, "placing the maps on the images")
-    with _timed(timings, "maps"):
-        prediction = _assemble(case, prepared, output, predictor)
+    prediction = answer(case, prepared, predictor, progress=tell)
+    timings |= prediction.timings_s
     timings["total"] = round(time.perf_counter() - started, 4)
     prediction = replace(prediction, timings_s=timings)
     if store is not None:
         prediction = _keep(prediction, case, store, key)
     tell(1.0, "done")
     return _tiered(prediction, settings)
+
+
+def answer(case: Case, prepared: Case, predictor: Predictor, *, progress: Progress | None = None) -> Prediction:
+    """The network's answer on a case that is prepared already, without tier: one forward, and maps back on the scan."""
+    tell = progress or (lambda share, what: None)
+    timings: dict[str, float] = {}
+    tell(0.5, "running the network")
+    with _timed(timings, "network"), precision(predictor.device):
+        output = predictor.model(moved(collate([prepared], predictor.spec), predictor.device))
+    tell(0.85, "placing the maps on the images")
+    with _timed(timings, "maps"):
+        prediction = _assemble(case, prepared, output, predictor)
+    return replace(prediction, timings_s=timings)
 
 
 def _key(case: Case, predictor: Predictor, settings: Settings) -> str:
@@ -152,7 +158,7 @@ def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
     timings[name] = round(time.perf_counter() - started, 4)
 
 
-def _to(batch: Any, device: torch.device) -> Any:
+def moved(batch: Batch, device: torch.device) -> Batch:
     """The batch on another device."""
 
     def move(value: Any) -> Any:
@@ -177,22 +183,23 @@ def _assemble(case: Case, prepared: Case, output: ModelOutput, predictor: Predic
     }
     if isinstance(volume, Volume) and isinstance(grid, Volume) and output.tumour_logits is not None:
         assert output.bone_logits is not None  # both come from one decoder
-        cross = output.attention["cross"].float()
-        alpha = F.interpolate(cross, size=grid.voxels.shape[2:], mode="bilinear", align_corners=False)
-        raw = {
-            "tumour": output.tumour_logits.float().sigmoid(),
-            "bone": output.bone_logits.float().sigmoid(),
-            "attention": alpha,
-        }
+        raw = {"tumour": output.tumour_logits.float().sigmoid(), "bone": output.bone_logits.float().sigmoid()}
+        cross = output.attention["cross"].float() if "cross" in output.attention else None
+        if cross is not None:
+            size = grid.voxels.shape[2:]
+            raw["attention"] = F.interpolate(cross, size=size, mode="bilinear", align_corners=False)
         for name, values in raw.items():
             placed = onto(values[0].cpu().numpy(), grid.affine, like=volume)
             maps[name] = frozen(np.clip(placed, 0.0, 1.0).astype(np.float32))
         figures = _figures(maps["tumour"], maps["bone"], volume)
-        gate_mean = float(cross.mean())
-        if isinstance(bag, PatchBag) and bag.site_mm is not None:
+        gate_mean = None if cross is None else float(cross.mean())
+        if cross is not None and isinstance(bag, PatchBag) and bag.site_mm is not None:
             stride = grid.voxels.shape[-1] // cross.shape[-1]
             gate_at_site = _gate_at(cross[0].cpu().numpy(), site_voxel(grid, bag.site_mm), stride)
-    attention = output.attention["patch"][0].float().cpu().numpy() if isinstance(bag, PatchBag) else None
+    elif output.severity_pct is not None:  # a model with a severity head and no maps
+        figures |= {"severity_pct": float(output.severity_pct[0]), "severity_reason": None}
+    weights = output.attention.get("patch") if isinstance(bag, PatchBag) else None
+    attention = None if weights is None else weights[0].float().cpu().numpy()
     p_malignant = float(output.malignant_logit[0].float().sigmoid())
     return Prediction(
         case_id=case.id,

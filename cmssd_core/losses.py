@@ -1,4 +1,8 @@
-"""Losses: equation 5 of seed paper 000 with the focal factor of its section 2.7, and what else CM-SSD's heads need."""
+"""Losses: equation 5 of seed paper 000 with the focal factor of its section 2.7, and what else CM-SSD's heads need.
+
+Every term is a mean over the cases of a step of something that one case decides alone, so a step computed in parts,
+or by several processes, is the same step.
+"""
 
 from __future__ import annotations
 
@@ -11,41 +15,50 @@ from torch.nn import functional as F
 from cmssd_core.blocks.severity import severity_pct
 from cmssd_core.types import Batch, ModelOutput
 
+TERMS = ("malignant", "tumour", "lesion", "bone", "destruction", "dice", "severity")
+
 
 @dataclass(frozen=True, kw_only=True)
 class LossWeights:
     """Weights of the terms. The first two are the paper's lambda_1 and lambda_2; it gives no values.
 
-    focal_gamma: exponent of the focal factor, 0 = plain cross-entropy. dice, bone and malignant are ours: overlap
-    of both maps, the bone's map that equation 4 divides by, and the malignancy head.
+    focal_gamma: exponent of the focal factor, 0 = plain cross-entropy. The rest is ours: cross-entropy of the lesion,
+    of the bone that equation 4 divides by and of destroyed cortex, their overlaps (dice), and the malignancy head.
     """
 
     tumour: float = 1.0
     severity: float = 5.0
-    focal_gamma: float = 2.0
-    dice: float = 0.5
-    bone: float = 0.5
+    focal_gamma: float = 1.0
+    lesion: float = 1.0
+    bone: float = 1.0
+    destruction: float = 1.0
+    dice: float = 1.0
     malignant: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """What a Batch should give: masks float (case, slice, y, x), malignant float (case,). All on the batch's device."""
+    """What a Batch should give: masks float (case, slice, y, x), malignant float (case,). All on the batch's device.
 
-    tumour: Tensor
-    bone: Tensor
+    A map's name is missing, or a case's whole map is NaN, where it is unknown; malignant is NaN where unknown.
+    """
+
+    maps: dict[str, Tensor]
     malignant: Tensor
 
 
 def focal_bce(logits: Tensor, target: Tensor, *, gamma: float) -> Tensor:
-    """Binary cross-entropy times (1 - p_true)^gamma (Lin et al., ICCV 2017), element by element.
+    """Binary cross-entropy times (1 - p_true)^gamma (Lin et al., ICCV 2017), element by element, (case, ...).
 
-    Divided by the mean of the factor over the elements (as a constant), so gamma moves the attention between easy
-    and hard elements but not the size of the loss.
+    Divided by the mean of the factor over the case's elements (as a constant), so gamma moves the attention between
+    easy and hard elements but not the size of the loss.
     """
     bce = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    factor = (1.0 - torch.exp(-bce)) ** gamma
-    return bce * factor / factor.detach().mean().clamp(min=1e-3)
+    if gamma == 0:
+        return bce
+    factor = (1.0 - torch.exp(-bce.detach())) ** gamma
+    usual = factor.flatten(1).mean(1).clamp(min=1e-3)
+    return bce * factor / usual.view(-1, *[1] * (bce.ndim - 1))
 
 
 def soft_dice_loss(probability: Tensor, target: Tensor) -> Tensor:
@@ -54,36 +67,42 @@ def soft_dice_loss(probability: Tensor, target: Tensor) -> Tensor:
     return 1.0 - (2.0 * (p * t).sum(1) + 1.0) / (p.sum(1) + t.sum(1) + 1.0)
 
 
-def loss(output: ModelOutput, targets: Targets, batch: Batch, *, weights: LossWeights) -> dict[str, Tensor]:
+def loss(
+    output: ModelOutput, targets: Targets, batch: Batch, *, weights: LossWeights, cases: int | None = None
+) -> dict[str, Tensor]:
     """Equation 5 and the additions, term by term; "total" is their weighted sum.
 
-    Maps and severity count only for cases that have an MRI, on slices that are not padding. The severity target is
-    equation 4 on the true masks of the very slices the network saw.
+    cases: of the whole step, where the batch is one part of it; each term is divided by it. Maps and severity count
+    only for cases that have an MRI and the mask, on slices that are not padding. The severity target is equation 4 on
+    the true masks of the very slices the network saw.
     """
-    focus = output.malignant_logit.float()
-    terms = {"malignant": F.binary_cross_entropy_with_logits(focus, targets.malignant)}
-    total = weights.malignant * terms["malignant"]
-    seen = batch.present["mri"]
-    if output.tumour_logits is not None and output.bone_logits is not None and bool(seen.any()):
-        real = batch.valid["mri"][seen]
-        true_tumour, true_bone = targets.tumour[seen], targets.bone[seen]
-        tumour, bone = output.tumour_logits[seen].float(), output.bone_logits[seen].float()
-        masked = real[:, :, None, None]
-        terms["tumour"] = focal_bce(tumour[real], true_tumour[real], gamma=weights.focal_gamma).mean()
-        terms["bone"] = focal_bce(bone[real], true_bone[real], gamma=weights.focal_gamma).mean()
-        p_tumour, p_bone = tumour.sigmoid() * masked, bone.sigmoid() * masked
-        terms["dice"] = (
-            soft_dice_loss(p_tumour, true_tumour * masked) + soft_dice_loss(p_bone, true_bone * masked)
-        ).mean()
-        truth = severity_pct(true_tumour * masked, true_bone * masked)
-        error = (severity_pct(p_tumour, p_bone) - truth) / 100.0
-        defined = ~truth.isnan()
-        terms["severity"] = (error[defined] ** 2).mean() if bool(defined.any()) else error.new_zeros(())
-        total = (
-            total
-            + weights.tumour * terms["tumour"]
-            + weights.bone * terms["bone"]
-            + weights.dice * terms["dice"]
-            + weights.severity * terms["severity"]
-        )
+    of = cases if cases is not None else len(batch.ids)
+    known = ~targets.malignant.isnan()
+    answer = F.binary_cross_entropy_with_logits(
+        output.malignant_logit.float(), targets.malignant.nan_to_num(), reduction="none"
+    )
+    terms = {"malignant": (answer * known).sum() / of}
+    if output.tumour_logits is not None and output.bone_logits is not None:
+        real = batch.valid["mri"][:, :, None, None].float()
+        share = real.mean(dim=(1, 2, 3)).clamp(min=1e-6)
+        logits = {"tumour": output.tumour_logits, "bone": output.bone_logits, **output.auxiliary}
+        overlap = []
+        for name, answers in logits.items():
+            if name not in targets.maps:
+                continue
+            truth = targets.maps[name]
+            there = batch.present["mri"] & ~truth.flatten(1).isnan().any(1)
+            truth, found = truth.nan_to_num(), answers.float()
+            each = (focal_bce(found, truth, gamma=weights.focal_gamma) * real).mean(dim=(1, 2, 3)) / share
+            terms[name] = (each * there).sum() / of
+            # Where the lesion is drawn, its overlap says it all; the tumour is that lesion or nothing.
+            if name != "tumour" or "lesion" not in targets.maps or "lesion" not in logits:
+                overlap.append((soft_dice_loss(found.sigmoid() * real, truth * real) * there).sum() / of)
+        terms["dice"] = torch.stack(overlap).sum()
+        if output.severity_pct is not None and {"tumour", "bone"} <= targets.maps.keys():
+            truth = severity_pct(targets.maps["tumour"] * real, targets.maps["bone"] * real)
+            defined = batch.present["mri"] & ~truth.isnan() & ~output.severity_pct.isnan()
+            error = (output.severity_pct.float() - truth).nan_to_num() / 100.0
+            terms["severity"] = (error**2 * defined).sum() / of
+    total = torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum()
     return {"total": total, **terms}

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from cmssd_core.evaluation.metrics import Figure
-from cmssd_core.weights_file import WeightsInfo
+from cmssd_core import cohort as cohorts
+from cmssd_core.cohort_run import RunSettings
+from cmssd_core.evaluate import evaluate
+from cmssd_core.weights_file import WeightsInfo, load
 
 TITLES = {
     "accuracy": "accuracy of malignant / benign at threshold 0.5",
     "auc": "area under the ROC curve",
     "dice": "Dice of the tumour map, all cases",
     "severity_mae": "severity, mean absolute error in points, all cases",
-    "dice_malignant_only": "Dice of the tumour map, malignant cases",
-    "severity_mae_malignant_only": "severity, mean absolute error in points, malignant cases",
+    "malignant_only.dice": "Dice of the tumour map, malignant cases",
+    "malignant_only.severity_mae": "severity, mean absolute error in points, malignant cases",
 }
+GIVEN = {"MRI and H&E": None, "MRI alone": "mri_only", "H&E alone": "he_only"}
 
 
 MEASURED = """On the test split of the cohort it was trained on, patients it never saw, each case read from its files as
-a user's would be. 95 % intervals over cases. Severity and probability are not calibrated.
+a user's would be. 95 % intervals over patients.
 
 {table}"""
 SYNTHETIC = """A synthetic cohort shows that the program works and what the network can learn from it. It says nothing
@@ -28,38 +32,49 @@ of patients: anatomy, treatment effects, hardware and most of what makes a real 
 REAL = """That it does as well elsewhere: on other scanners, laboratories or patients than those of this cohort."""
 
 
-def line(figure: Figure) -> str:
-    """A figure with its interval and n, e.g. "0.98 (0.95 to 0.99), n = 72"."""
-    interval = "too few cases for an interval" if figure.low is None else f"{figure.low:.3g} to {figure.high:.3g}"
-    return f"{figure.value:.3g} ({interval}), n = {figure.n}"
+def write(
+    cohort: Path, run: Path, *, workers: int | None = None, progress: Callable[[int, int, str], None] | None = None
+) -> Path:
+    """Evaluate a run's weights on the cohort's test split and write model_card.md into the run folder."""
+    weights = run / "weights.safetensors"
+    measured = None
+    if (cohorts.read(cohort)["split"] == "test").any():
+        chosen = RunSettings(workers=workers)
+        measured = evaluate(cohort, run / "evaluation", weights=weights, chosen=chosen, progress=progress)
+    path = run / "model_card.md"
+    path.write_text(card(load(weights)[1], run, measured))
+    return path
 
 
-def card(info: WeightsInfo, run: Path, figures: Mapping[str, Mapping[str, Figure]]) -> str:
-    """Markdown. figures: by what the model was given ("MRI and H&E", "MRI alone", ...), then by name of TITLES."""
+def line(figure: Mapping[str, Any]) -> str:
+    """A figure with its interval and n, e.g. "0.98 (0.95 to 0.99), n = 72"; "-" where there is none."""
+    if figure["value"] is None:
+        return "-"
+    low, high = figure["low"], figure["high"]
+    interval = "too few cases for an interval" if low is None else f"{low:.3g} to {high:.3g}"
+    return f"{figure['value']:.3g} ({interval}), n = {figure['n']}"
+
+
+def card(info: WeightsInfo, run: Path, measured: Mapping[str, Any] | None) -> str:
+    """Markdown. measured: what metrics.json holds, None where there was no test split."""
     settings = json.loads((run / "config.json").read_text())
-    columns = list(figures)
-    rows = [
-        f"| {title} | " + " | ".join(line(f[name]) if (f := figures[c]).get(name) else "-" for c in columns) + " |"
-        for name, title in TITLES.items()
-        if any(figures[column].get(name) for column in columns)
-    ]
-    table = "\n".join(["| figure | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|", *rows])
-    measured = MEASURED.format(table=table) if columns else "Nothing: the cohort it was trained on has no test split."
+    table = _table(measured) if measured else ""
+    told = MEASURED.format(table=table) if table else "Nothing: the cohort it was trained on has no test split."
     synthetic = "synthetic" in info.trained
-    kept = ("seed", "steps", "pretrain_he", "pretrain_mri", "batch", "learning_rate", "weight_decay", "n4")
+    plain = [f"{name} {value}" for name, value in settings.items() if not isinstance(value, dict | list)]
     return f"""# {info.name}
 
 **Research use only. Not a medical device. Trained on: {info.trained}.**
 
-CM-SSD (Adit and Priya, IJERST 4(2), 2026) in size {info.size}: tumour and bone maps on an MRI, severity by the paper's
-equation 4, probability of malignancy, from an MRI and an H&E slide or either alone.
+{info.name} of CM-SSD (Adit and Priya, IJERST 4(2), 2026): tumour and bone maps on an MRI, severity by the paper's
+equation 4, probability of malignancy.
 
 Inputs: MRI contrasts {", ".join(info.spec.contrasts)} (any of them), slices of {info.spec.mri_px} pixels at
 {info.spec.mri_spacing_mm} mm; H&E patches of {info.spec.patch_px} pixels at {info.spec.patch_mpp} microns a pixel.
 
 ## Measured
 
-{measured}
+{told}
 
 ## Not to be concluded
 
@@ -67,7 +82,17 @@ Inputs: MRI contrasts {", ".join(info.spec.contrasts)} (any of them), slices of 
 
 ## How it was made
 
-`cmssd train` with {", ".join(f"{name} {settings[name]}" for name in kept)}; the whole of it is in the run's
-config.json. AdamW, linear warm-up, cosine annealing; each batch takes {settings["draw"]["slices"]} slices and
-{settings["draw"]["patches"]} patches of a case.
+`cmssd train` with {", ".join(plain)}; the whole of it is in the run's config.json.
 """
+
+
+def _table(measured: Mapping[str, Any]) -> str:
+    columns = {title: measured["by_modality"][key] if key else measured for title, key in GIVEN.items()}
+    columns = {title: part for title, part in columns.items() if part["accuracy"]["n"] or part["dice"]["n"]}
+    rows = []
+    for name, title in TITLES.items():
+        figures = [part[name.split(".")[0]] for part in columns.values()]
+        figures = [figure[name.split(".")[1]] if "." in name else figure for figure in figures]
+        if any(figure["value"] is not None for figure in figures):
+            rows.append(f"| {title} | " + " | ".join(map(line, figures)) + " |")
+    return "\n".join(["| figure | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|", *rows])

@@ -1,7 +1,7 @@
 """Prepared cases on disk, and the training batches drawn from them.
 
 A case is prepared once (N4, z-score, stain) and kept as one safetensors file; a batch takes a few slices and patches
-of each case. What is drawn for a step depends only on (seed, step), so a run that resumes draws the same.
+of each case. What is drawn of a case depends only on the generator given for it, whatever its company.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -24,36 +23,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from cmssd_core import augment
 from cmssd_core.cases import collate, prepare
 from cmssd_core.cohort import admit_row
 from cmssd_core.config import Settings
 from cmssd_core.losses import Targets
 from cmssd_core.models.base import InputSpec
 from cmssd_core.mri.mask import place
+from cmssd_core.recipe import DrawSettings, Stage
 from cmssd_core.types import Batch, Case, InputError, Volume
 
 Sample = dict[str, Tensor]
 
 
-@dataclass(frozen=True, kw_only=True)
-class DrawSettings:
-    """How a training batch is drawn.
-
-    slices, patches: taken from a case. modality_dropout: share of batches in which one modality is hidden (section
-    3.3 of seed 000: 0.15). contrast_dropout: chance that a contrast of a case is hidden, one always stays.
-    site_dropout: chance that a known biopsy site is hidden. gain, shift: spread of the random change of MRI
-    intensities; stain: of the optical density of the slide's colours. mirror: mirror slices, turn patches.
-    """
-
-    slices: int = 4
-    patches: int = 6
-    modality_dropout: float = 0.15
-    contrast_dropout: float = 0.25
-    site_dropout: float = 0.5
-    gain: float = 0.15
-    shift: float = 0.2
-    stain: float = 0.1
-    mirror: bool = True
+MAPS = ("tumour", "bone", "lesion", "destruction")
 
 
 def prepare_cohort(
@@ -103,7 +86,7 @@ def _prepare_row(path: Path, row: pd.Series[Any], root: Path, spec: InputSpec, s
 
 
 def sample_of(case: Case, prepared: Case, spec: InputSpec) -> Sample:
-    """One prepared case as tensors, images in half precision, masks on the prepared grid.
+    """One prepared case as tensors: images in half precision, the masks it has on the prepared grid.
 
     Raises InputError for a case without MRI, slide, label or masks: these train all heads at once.
     """
@@ -113,11 +96,14 @@ def sample_of(case: Case, prepared: Case, spec: InputSpec) -> Sample:
     if truth.tumour is None or truth.bone is None or truth.malignant is None:
         raise InputError("a training case came without tumour mask, bone mask or label; fill in these columns")
     batch = collate([prepared], spec)
-    return {
+    masks = {
+        name: torch.tensor(place(mask, volume.affine, like=grid), dtype=torch.uint8)
+        for name in MAPS
+        if (mask := getattr(truth, name)) is not None
+    }
+    return masks | {
         "mri": batch.inputs["mri"][0, :, 1].half().contiguous(),
         "he": (batch.inputs["he"][0] * 255).round().to(torch.uint8).contiguous(),
-        "tumour": torch.tensor(place(truth.tumour, volume.affine, like=grid), dtype=torch.uint8),
-        "bone": torch.tensor(place(truth.bone, volume.affine, like=grid), dtype=torch.uint8),
         "malignant": torch.tensor(float(truth.malignant)),
         "patch_mm": batch.patch_mm[0],
         "site_voxel": batch.site_voxel[0],
@@ -135,29 +121,14 @@ def load(path: Path) -> Sample:
         raise InputError(f"the prepared case {path.name} cannot be read; delete it and it is made anew") from None
 
 
-def draw(
-    samples: list[Sample],
-    ids: tuple[str, ...],
-    *,
-    rng: np.random.Generator,
-    settings: DrawSettings,
-    hide: str | None = None,
-) -> tuple[Batch, Targets]:
-    """A training batch of the given cases: chosen slices and patches, changed as the settings say.
-
-    hide: "mri" or "he" hides that modality in this batch; None leaves it to modality_dropout.
-    """
-    rows = [_draw_one(sample, rng, settings) for sample in samples]
-    stacked = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-    present = {name: torch.ones(len(ids), dtype=torch.bool) for name in ("mri", "he")}
-    if hide is None and rng.random() < settings.modality_dropout:
-        hide = str(rng.choice(["mri", "he"]))
-    if hide is not None:
-        present[hide][:] = False
-    valid = {
-        "mri": torch.ones(stacked["mri"].shape[:2], dtype=torch.bool) & present["mri"][:, None],
-        "he": torch.ones(stacked["he"].shape[:2], dtype=torch.bool) & present["he"][:, None],
-    }
+def batch_of(rows: list[Sample], ids: tuple[str, ...], *, hide: str | None = None) -> tuple[Batch, Targets]:
+    """Drawn cases as one batch. hide: "mri" or "he" is not shown; a map that a case lacks is NaN."""
+    names = [name for name in MAPS if any(name in row for row in rows)]
+    unknown = torch.full_like(rows[0]["mri"][:, 0, 0], torch.nan)
+    maps = {name: torch.stack([row.get(name, unknown) for row in rows]) for name in names}
+    stacked = {name: torch.stack([row[name] for row in rows]) for name in rows[0] if name not in MAPS}
+    present = {name: torch.full((len(ids),), name != hide) for name in ("mri", "he")}
+    valid = {name: present[name][:, None].expand(stacked[name].shape[:2]) for name in ("mri", "he")}
     batch = Batch(
         ids,
         {"mri": stacked["mri"], "he": stacked["he"]},
@@ -167,60 +138,83 @@ def draw(
         stacked["site_voxel"],
         stacked["spacing_mm"],
     )
-    return batch, Targets(stacked["tumour"], stacked["bone"], stacked["malignant"])
+    return batch, Targets(maps, stacked["malignant"])
 
 
-def _draw_one(sample: Sample, rng: np.random.Generator, settings: DrawSettings) -> Sample:
+def draw(sample: Sample, *, stage: Stage, settings: DrawSettings, rng: np.random.Generator) -> Sample:
+    """One case as a step sees it: chosen slices and patches, a window of them, changed as the settings say."""
+    out = _drawn_mri(sample, stage, settings, rng)
+    bag = len(sample["he"])
+    picked = torch.tensor(
+        np.arange(bag) if stage.patches == bag else rng.choice(bag, stage.patches, replace=stage.patches > bag)
+    )
+    he = sample["he"][picked].float() / 255
+    if stage.hide != "he":
+        he = _changed_slide(he, settings, rng)
+    fixed = {name: sample[name] for name in ("malignant", "spacing_mm")}
+    return out | fixed | {"he": he, "patch_mm": sample["patch_mm"][picked]}
+
+
+def _drawn_mri(sample: Sample, stage: Stage, settings: DrawSettings, rng: np.random.Generator) -> Sample:
     count = len(sample["mri"])
-    if settings.slices >= count:
-        chosen = np.sort(np.resize(np.arange(count), settings.slices)) if settings.slices > count else np.arange(count)
+    if stage.slices >= count:
+        chosen = np.sort(np.resize(np.arange(count), stage.slices)) if stage.slices > count else np.arange(count)
     else:
-        chosen = _slices(sample, rng, settings.slices)
+        chosen = _slices(sample, rng, stage.slices)
     around = np.clip(np.stack([chosen - 1, chosen, chosen + 1], axis=1), 0, count - 1)
-    mri = sample["mri"][torch.tensor(around)].float()  # (slice, neighbour, contrast, y, x)
-    masks = {name: sample[name][torch.tensor(chosen)].float() for name in ("tumour", "bone")}
+    masks = {name: sample[name][torch.tensor(chosen)].float() for name in MAPS if name in sample}
     site_slice = np.flatnonzero(chosen == round(float(sample["site_voxel"][0])))
     site = bool(sample["site"]) and len(site_slice) > 0 and not rng.random() < settings.site_dropout
     voxel = sample["site_voxel"].clone()
     voxel[0] = float(site_slice[0]) if len(site_slice) else 0.0
 
-    bag = len(sample["he"])
-    picked = torch.tensor(
-        np.arange(bag) if settings.patches == bag else rng.choice(bag, settings.patches, replace=settings.patches > bag)
-    )
-    he, patch_mm = sample["he"][picked].float() / 255, sample["patch_mm"][picked]
-    mri, he = _vary(mri, he, rng, settings)
+    top, left, edge = _window(masks["bone"], stage.crop_px, rng)
+    rows, columns = slice(top, top + edge), slice(left, left + edge)
+    mri = sample["mri"][torch.tensor(around)][..., rows, columns].float()  # (slice, neighbour, contrast, y, x)
+    masks = {name: mask[..., rows, columns] for name, mask in masks.items()}
+    voxel[1:] -= torch.tensor([top, left])
+    site = site and bool(((voxel[1:] >= 0) & (voxel[1:] < edge)).all())
+    if stage.hide != "mri":
+        mri = _changed_mri(mri, settings, rng)
     if settings.mirror and rng.random() < 0.5:  # mirror the MRI; the site moves along
         mri, masks = mri.flip(-1), {name: mask.flip(-1) for name, mask in masks.items()}
         voxel[2] = mri.shape[-1] - 1 - voxel[2]
-    if settings.mirror:
-        he = torch.rot90(he, int(rng.integers(4)), (-2, -1))
-    return {
-        "mri": mri, "he": he, **masks, "malignant": sample["malignant"], "patch_mm": patch_mm,
-        "site_voxel": voxel if site else torch.zeros(3), "site": torch.tensor(site),
-        "spacing_mm": sample["spacing_mm"],
-    }  # fmt: skip
+    return masks | {"mri": mri, "site_voxel": voxel if site else torch.zeros(3), "site": torch.tensor(site)}
+
+
+def _window(bone: Tensor, wanted: int, rng: np.random.Generator) -> tuple[int, int, int]:
+    """Top, left and edge in pixels of a window around a random pixel of the bone, shaken by an eighth of its edge."""
+    full = bone.shape[-1]
+    if not 0 < wanted < full:
+        return 0, 0, full
+    where = torch.nonzero(bone.any(0))
+    centre = where[int(rng.integers(len(where)))].tolist() if len(where) else [full // 2, full // 2]
+    corner = [int(np.clip(c - wanted // 2 + rng.integers(-wanted // 8, wanted // 8 + 1), 0, full - wanted))
+              for c in centre]  # fmt: skip
+    return corner[0], corner[1], wanted
 
 
 def _slices(sample: Sample, rng: np.random.Generator, wanted: int) -> np.ndarray:
-    """Slices for training: the biopsy's or one of its neighbours, half among those that show bone, the rest anywhere.
+    """Slices for training: the biopsy's or one of its neighbours, half among those that show the lesion, or bone where
+    no lesion is drawn, the rest anywhere.
 
-    The label has no say, so the choice gives nothing away.
+    The label has no say (a lesion may be benign), so the choice gives nothing away.
     """
     count = len(sample["mri"])
     first: list[int] = []
     if bool(sample["site"]):
         near = round(float(sample["site_voxel"][0])) + int(rng.integers(-2, 3))
         first = [int(np.clip(near, 0, count - 1))]
-    bony = np.setdiff1d(np.flatnonzero(sample["bone"].flatten(1).any(1).numpy()), first)
-    take = min(len(bony), max(0, (wanted + 1) // 2 - len(first)))
-    first += [int(i) for i in rng.choice(bony, take, replace=False)]
+    telling = sample.get("lesion", sample["bone"])
+    shown = np.setdiff1d(np.flatnonzero(telling.flatten(1).any(1).numpy()), first)
+    take = min(len(shown), max(0, (3 * wanted + 3) // 4 - len(first)))
+    first += [int(i) for i in rng.choice(shown, take, replace=False)]
     rest = np.setdiff1d(np.arange(count), first)
     return np.sort(np.array(first + [int(i) for i in rng.choice(rest, wanted - len(first), replace=False)]))
 
 
-def _vary(mri: Tensor, he: Tensor, rng: np.random.Generator, settings: DrawSettings) -> tuple[Tensor, Tensor]:
-    """Change intensities and colours; hide contrasts. A contrast that is not there (all zeros) stays zeros."""
+def _changed_mri(mri: Tensor, settings: DrawSettings, rng: np.random.Generator) -> Tensor:
+    """Change intensities, hide contrasts, add an artefact. A contrast that is not there (all zeros) stays zeros."""
     there = [c for c in range(mri.shape[2]) if bool(mri[:, :, c].any())]
     kept = [c for c in there if not rng.random() < settings.contrast_dropout] or [int(rng.choice(there))]
     out = torch.zeros_like(mri)
@@ -228,7 +222,14 @@ def _vary(mri: Tensor, he: Tensor, rng: np.random.Generator, settings: DrawSetti
         out[:, :, c] = mri[:, :, c] * (1 + settings.gain * rng.standard_normal()) + settings.shift * (
             rng.standard_normal()
         )
-    density = -torch.log(he.clamp(min=1 / 255)) * torch.tensor(
-        1 + settings.stain * rng.standard_normal((1, 3, 1, 1)), dtype=torch.float32
-    )
-    return out, torch.exp(-density)
+    return augment.spoiled_mri(out, rng) if rng.random() < settings.artefacts else out
+
+
+def _changed_slide(he: Tensor, settings: DrawSettings, rng: np.random.Generator) -> Tensor:
+    """Change the colours, turn the patches, add an artefact."""
+    if settings.stain:
+        scale = torch.tensor(1 + settings.stain * rng.standard_normal((1, 3, 1, 1)), dtype=torch.float32)
+        he = torch.exp(torch.log(he.clamp(min=1 / 255)) * scale)
+    if rng.random() < settings.artefacts:
+        he = augment.spoiled_slide(he, rng)
+    return torch.rot90(he, int(rng.integers(4)), (-2, -1)) if settings.mirror else he

@@ -1,95 +1,44 @@
-"""Training: AdamW and cosine annealing, over a run folder that survives a kill at any moment and resumes bit-exact.
+"""Training: a recipe's stages over a run folder that survives a kill at any moment and resumes bit-exact.
 
-Nothing random is kept in state: what step n does depends on (seed, n) alone. A checkpoint is one safetensors file
-that appears by a rename, so there is always a whole one.
+Nothing random is kept in state: which cases step n takes depends on (seed, epoch), what is drawn of a case on (seed,
+step, case). So a step is the same computed whole, in parts, or by several processes (torchrun), up to rounding.
 """
 
 from __future__ import annotations
 
-import csv
 import json
-import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from cmssd_core import cohort as cohorts
-from cmssd_core import samples
+from cmssd_core import run_folder, samples
 from cmssd_core import store as storage
+from cmssd_core.aggo import Guide
 from cmssd_core.config import Settings
 from cmssd_core.config import settings as default_settings
-from cmssd_core.losses import LossWeights, loss
+from cmssd_core.device import chosen_device
+from cmssd_core.inference import moved
+from cmssd_core.losses import TERMS, Targets, loss
 from cmssd_core.models import MODELS
 from cmssd_core.models.base import InputSpec, Model
-from cmssd_core.types import InputError
+from cmssd_core.recipe import Stage, TrainSettings, for_needs, rate, stage_of
+from cmssd_core.samples import Sample
+from cmssd_core.types import Batch, InputError
 from cmssd_core.weights_file import WeightsInfo, load, save
 
-CHECKPOINT = "checkpoint.safetensors"
 Progress = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainSettings:
-    """A training run; stored as config.json. steps: of `batch` cases each. learning_rate: at the top of the cosine.
-
-    pretrain_he, pretrain_mri: first steps, with the slide alone, then with the MRI alone, so that either encoder
-    learns its own task before they are fused (seed 000, section 3.1). he_rate: factor on the learning rate in the first
-    stage. slow_rate: factor, once fused, for the slide's encoder and the gate, which burst or saturate at rates the MRI
-    needs. clip: largest norm of each stream's gradient. checkpoint_every: steps between checkpoints. threads: of torch;
-    a resumed run must use the same number to be bit-exact. n4: correct the bias field of the images it learns from.
-    """
-
-    model: str = "cmssd"
-    size: str = "compact"
-    seed: int = 1
-    steps: int = 1500
-    batch: int = 16
-    learning_rate: float = 1.5e-3
-    weight_decay: float = 0.02
-    warmup: int = 50
-    pretrain_he: int = 160
-    pretrain_mri: int = 0
-    he_rate: float = 0.4
-    slow_rate: float = 0.1
-    clip: float = 1.0
-    checkpoint_every: int = 50
-    threads: int = 2
-    n4: bool = True
-    draw: samples.DrawSettings = field(default_factory=samples.DrawSettings)
-    loss: LossWeights = field(default_factory=LossWeights)
-
-
-def settings_from(text: str, **overrides: object) -> TrainSettings:
-    """TrainSettings from a JSON object of its fields. Raises InputError for an unknown field or no JSON."""
-    try:
-        given = json.loads(text) | {name: value for name, value in overrides.items() if value is not None}
-        nested = {"draw": samples.DrawSettings, "loss": LossWeights}
-        for name, kind in nested.items():
-            if name in given:
-                given[name] = kind(**given[name])
-        chosen = TrainSettings(**given)
-        for name, default in asdict(TrainSettings()).items():
-            if (
-                type(getattr(chosen, name)) is not type(default)
-                and not (isinstance(default, float) and isinstance(getattr(chosen, name), int))
-                and name not in nested
-            ):
-                raise TypeError(f"{name} came as {getattr(chosen, name)!r}, expected like {default!r}")
-        if chosen.steps <= chosen.pretrain_he + chosen.pretrain_mri:
-            raise ValueError(f"{chosen.steps} steps leave none for both modalities after pretrain_he and pretrain_mri")
-        return chosen
-    except (ValueError, TypeError) as problem:
-        raise InputError(f"the training config does not fit ({problem}); expected fields of config.json") from None
+SLOW = ("phi_he.", "gate.")
+VALIDATED = 64  # cases at most, the same ones each time
 
 
 def train(
@@ -104,59 +53,104 @@ def train(
 ) -> Path:
     """Train on the cohort's train split into the run folder `out`; gives the path of weights.safetensors.
 
-    init: weights to start from instead of random ones. Raises InputError for an unknown model, an empty split, weights
-    of another model, or a run folder that is in use without `resume`.
+    init: weights to start from instead of random ones. Under torchrun every process calls this and they share each
+    step. Raises InputError for an unknown model, an empty split, weights of another model, or a run folder that is in
+    use without `resume`.
     """
     if settings.model not in MODELS or settings.size not in MODELS[settings.model].sizes:
         raise InputError(f"no model {settings.model} of size {settings.size}; see cmssd models")
-    preparing = (program or default_settings()).model_copy(update={"n4": settings.n4})
+    given = program or default_settings()
+    preparing = given.model_copy(update={"n4": settings.n4})
     table = cohorts.read(cohort)
     root = cohort if cohort.is_dir() else cohort.parent
     chosen = table[table["split"] == "train"]
     if chosen.empty:
         raise InputError("the cohort has no row with split = train; expected a split column; add it")
-    _open_run(out, settings, resume)
+    settings = for_needs(settings, MODELS[settings.model].needs)
+    team = _Team()
+    device = chosen_device(given)
+    if team.first:
+        run_folder.opened(out, settings, resume=resume)
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
     model = MODELS[settings.model](settings.size)
-    tell = progress or (lambda step, of, what: None)
-    paths = samples.prepare_cohort(
-        chosen,
-        root,
-        out / "prepared" / _prepared_as(table, model.spec, preparing),
-        spec=model.spec,
-        settings=preparing,
-        workers=settings.threads,
-        progress=lambda done, of: tell(done, of, "preparing"),
+    tell = progress if progress and team.first else (lambda step, of, what: None)
+
+    def prepared(rows: pd.DataFrame) -> list[Path]:
+        return samples.prepare_cohort(
+            rows,
+            root,
+            out / "prepared" / _prepared_as(table, model.spec, preparing),
+            spec=model.spec,
+            settings=preparing,
+            workers=settings.threads,
+            progress=lambda done, of: tell(done, of, "preparing"),
+        )
+
+    team.in_turn(lambda: (prepared(chosen), prepared(_validation(table))))
+    paths, checked = prepared(chosen), prepared(_validation(table))
+    model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer, guide = _optimizer(model, settings), Guide()
+    start = run_folder.restored(out, model, optimizer, guide) if resume else 0
+    if start == 0:
+        _start(model, init, paths, settings, device)
+    held = [samples.load(path) for path in checked]
+    metrics = run_folder.Metrics(out / "metrics.csv", start) if team.first else None
+    looks = team.same(metrics.validations() if metrics else [])
+    try:
+        for step in range(start, settings.steps):
+            row = _step(model, optimizer, guide, paths, step, settings, team, device)
+            if _looks(step, settings) and held:
+                looks.append(_validate(model, held, checked, settings, device))
+                row["validation"] = looks[-1]
+                if looks[-1] == min(looks) and team.first:
+                    run_folder.keep_best(out, model, step + 1)
+            if metrics:
+                metrics.write(row)
+            tell(step + 1, settings.steps, f"{row['stage']}, loss {row['total']:.3f}")
+            if team.first and ((step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps):
+                run_folder.checkpoint(out, model, optimizer, guide, step + 1)
+            if looks and len(looks) - int(np.argmin(looks)) > settings.patience:
+                break
+    finally:
+        if metrics:
+            metrics.close()
+    if team.first:
+        _finish(model, out, root, len(chosen), settings)
+    team.wait()
+    return out / "weights.safetensors"
+
+
+def _finish(model: Model, out: Path, root: Path, cases: int, settings: TrainSettings) -> None:
+    kept = run_folder.best(out)
+    if kept is not None:
+        model.load_state_dict(kept)
+    made = json.loads((root / "synth.json").read_text()) if (root / "synth.json").exists() else None
+    trained = (
+        f"{cases} synthetic cases (preset {made['settings']['preset']}), research use only"
+        if made
+        else f"{cases} cases of a user's cohort, research use only"
     )
-    optimizer = _optimizer(model, settings)
-    start = _restore(out / CHECKPOINT, model, optimizer) if resume else 0
-    if start == 0 and init is not None:
+    info = WeightsInfo(model=settings.model, size=settings.size, trained=trained, spec=model.spec)
+    save(model, out / "weights.safetensors", info=info)
+
+
+def _start(model: Model, init: Path | None, paths: list[Path], settings: TrainSettings, device: torch.device) -> None:
+    """Random weights fitted to the scale of the first cases, or those of `init`."""
+    if init is not None:
         other, info, _ = load(init)
         if info.name != f"{settings.model}-{settings.size}":
             raise InputError(f"{init.name} holds {info.name}, expected {settings.model}-{settings.size}; give others")
         model.load_state_dict(other.state_dict())
-    elif start == 0:
-        rng = np.random.default_rng([settings.seed, settings.steps])  # no step draws from this one
-        first = paths[: 2 * settings.batch]
-        few = [samples.load(path) for path in first]
-        model.fit_start(samples.draw(few, tuple(p.stem for p in first), rng=rng, settings=settings.draw)[0])
-    with _metrics(out / "metrics.csv", start) as write:
-        for step in range(start, settings.steps):
-            row = _step(model, optimizer, paths, step, settings)
-            write(row)
-            tell(step + 1, settings.steps, f"loss {row['total']:.3f}")
-            if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
-                _checkpoint(out / CHECKPOINT, model, optimizer, step + 1)
-    made = json.loads((root / "synth.json").read_text()) if (root / "synth.json").exists() else None
-    trained = (
-        f"{len(chosen)} synthetic cases (preset {made['settings']['preset']}), research use only"
-        if made
-        else f"{len(chosen)} cases of a user's cohort, research use only"
-    )
-    info = WeightsInfo(model=settings.model, size=settings.size, trained=trained, spec=model.spec)
-    save(model, out / "weights.safetensors", info=info)
-    return out / "weights.safetensors"
+        return
+    first = paths[: 2 * settings.batch]
+    stage = Stage(name="start", steps=1, learning_rate=0.0)
+    few = _draw(first, list(range(len(first))), -1, stage, settings)
+    model.fit_start(_moved(*few, device)[0])
+
+
+def _validation(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["split"] == "val"].head(VALIDATED)
 
 
 def _prepared_as(table: pd.DataFrame, spec: InputSpec, program: Settings) -> str:
@@ -170,11 +164,8 @@ def _prepared_as(table: pd.DataFrame, spec: InputSpec, program: Settings) -> str
     )[:16]
 
 
-SLOW = ("phi_he.", "gate.")
-
-
 def _optimizer(model: Model, settings: TrainSettings) -> torch.optim.AdamW:
-    """AdamW; groups say what has to learn slowly once the modalities are fused, and what is not decayed."""
+    """AdamW; groups say what may have to learn slowly, and what is not decayed."""
     groups: list[dict[str, Any]] = []
     for slow in (False, True):
         mine = [(n, p) for n, p in model.named_parameters() if n.startswith(SLOW) == slow]
@@ -182,126 +173,164 @@ def _optimizer(model: Model, settings: TrainSettings) -> torch.optim.AdamW:
         for free in (False, True):
             chosen = [p for n, p in mine if (p.ndim < 2 or n.startswith("mapping.")) == free]
             groups.append({"params": chosen, "slow": slow, "weight_decay": 0.0 if free else settings.weight_decay})
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.95))
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=1e-3, betas=(0.9, 0.95))
 
 
-def _open_run(out: Path, settings: TrainSettings, resume: bool) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    config = out / "config.json"
-    text = json.dumps(asdict(settings), indent=1)
-    if config.exists() and not resume and (out / CHECKPOINT).exists():
-        raise InputError(f"{out.name} holds a run already; expected a new folder, or --resume to go on with it")
-    if config.exists() and resume and config.read_text() != text:
-        raise InputError(f"{out.name} was started with other settings (config.json); resume with the same")
-    config.write_text(text)
+def picked(step: int, cases: int, settings: TrainSettings) -> list[int]:
+    """The cases of a step: epochs are shuffled by (seed, epoch) and follow one another without a gap."""
+    found: list[int] = []
+    place = step * settings.batch
+    while len(found) < min(settings.batch, cases):
+        epoch, at = divmod(place, cases)
+        order = np.random.default_rng([settings.seed, 0, epoch]).permutation(cases)
+        new = [int(i) for i in order[at : at + settings.batch - len(found)]]
+        found += new
+        place += len(new)
+    return found
 
 
-def rate(step: int, settings: TrainSettings) -> float:
-    """Learning rate of a step: in each stage linear warm-up, then a cosine to zero (Loshchilov and Hutter, ICLR 2017).
-
-    The stages are the slide alone, the MRI alone, both.
-    """
-    alone = (settings.pretrain_he, settings.pretrain_mri)
-    start, end = 0, alone[0]
-    if step >= end:
-        start, end = end, end + alone[1]
-    if step >= end:
-        start, end = end, settings.steps
-    done, length = step - start, end - start
-    warmup = min(settings.warmup, length // 4)
-    if done < warmup:
-        return settings.learning_rate * (done + 1) / warmup
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (done - warmup) / max(1, length - warmup)))
-
-
-def _hidden(step: int, settings: TrainSettings) -> str | None:
-    if step < settings.pretrain_he:
-        return "mri"
-    return "he" if step < settings.pretrain_he + settings.pretrain_mri else None
+def _draw(
+    paths: list[Path], which: list[int], step: int, stage: Stage, settings: TrainSettings
+) -> tuple[Batch, Targets]:
+    """The cases `which` as step `step` sees them."""
+    hide = stage.hide
+    dice = np.random.default_rng([settings.seed, 1, step + 1])
+    if hide is None and dice.random() < settings.draw.modality_dropout:
+        hide = str(dice.choice(["mri", "he"]))
+    shown = replace(stage, hide=hide)
+    rows: list[Sample] = []
+    for i in which:
+        rng = np.random.default_rng([settings.seed, 2, step + 1, i])
+        rows.append(samples.draw(samples.load(paths[i]), stage=shown, settings=settings.draw, rng=rng))
+    return samples.batch_of(rows, tuple(paths[i].stem for i in which), hide=hide)
 
 
 def _step(
-    model: Model, optimizer: torch.optim.AdamW, paths: list[Path], step: int, settings: TrainSettings
-) -> dict[str, float]:
+    model: Model,
+    optimizer: torch.optim.AdamW,
+    guide: Guide,
+    paths: list[Path],
+    step: int,
+    settings: TrainSettings,
+    team: _Team,
+    device: torch.device,
+) -> dict[str, float | str]:
     started = time.perf_counter()
-    rng = np.random.default_rng([settings.seed, step])
-    picked = rng.choice(len(paths), min(settings.batch, len(paths)), replace=False)
-    batch, targets = samples.draw(
-        [samples.load(paths[i]) for i in picked],
-        tuple(paths[i].stem for i in picked),
-        rng=rng,
-        settings=settings.draw,
-        hide=_hidden(step, settings),
-    )
+    stage, _ = stage_of(step, settings)
+    which = picked(step, len(paths), settings)
     model.train()
-    slide_alone = step < settings.pretrain_he
     for group in optimizer.param_groups:
-        share = settings.he_rate if slide_alone else settings.slow_rate if group["slow"] else 1.0
-        group["lr"] = rate(step, settings) * share
-    terms = loss(model(batch), targets, batch, weights=settings.loss)
+        group["lr"] = rate(step, settings) * (stage.slow_rate if group["slow"] else 1.0)
     optimizer.zero_grad(set_to_none=True)
-    terms["total"].backward()
-    # Stream by stream: where one modality's gradient bursts, the other's step must not shrink with it.
-    norms = [nn.utils.clip_grad_norm_(stream.parameters(), settings.clip) for stream in model.children()]
-    norm = torch.stack(norms).norm()
-    if not bool(torch.isfinite(norm)):
-        raise RuntimeError(f"the gradient of step {step} is not finite; lower learning_rate or clip")
+    sums = torch.zeros(1 + len(TERMS), dtype=torch.float64, device=device)
+    mine = which[team.rank :: team.size]
+    for part in np.array_split(np.array(mine), min(settings.accumulate, len(mine))) if mine else ():
+        batch, targets = _moved(*_draw(paths, [int(i) for i in part], step, stage, settings), device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.amp == "bf16"):
+            output = model(batch)
+        terms = loss(output, targets, batch, weights=settings.loss, cases=len(which))
+        terms["total"].backward()
+        for i, name in enumerate(("total", *TERMS)):
+            if name in terms:
+                sums[i] += float(terms[name].detach())
+    team.sum_gradients(model, sums)
+    norm = float(guide.limit(model)) if settings.aggo else float(nn.utils.clip_grad_norm_(model.parameters(), 1.0))
+    if not np.isfinite(norm):
+        raise RuntimeError(f"the gradient of step {step} is not finite; lower the stage's learning_rate")
     optimizer.step()
-    figures = {name: float(value.detach()) for name, value in terms.items()}
-    return {"step": step, **figures, "gradient_norm": float(norm), "seconds": time.perf_counter() - started}
+    figures = dict(zip(("total", *TERMS), sums.tolist(), strict=True))
+    return {
+        "step": step,
+        "stage": stage.name,
+        "learning_rate": rate(step, settings),
+        **figures,
+        "gradient_norm": norm,
+        "seconds": time.perf_counter() - started,
+    }
 
 
-def _checkpoint(path: Path, model: Model, optimizer: torch.optim.AdamW, step: int) -> None:
-    tensors: dict[str, Tensor] = {f"model.{name}": t for name, t in model.state_dict().items()}
-    for name, parameter in model.named_parameters():
-        for key, value in optimizer.state[parameter].items():
-            tensors[f"optimizer.{name}.{key}"] = value
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file({name: t.contiguous() for name, t in tensors.items()}, str(part), metadata={"step": str(step)})
-    with part.open("rb") as handle:
-        os.fsync(handle.fileno())
-    part.replace(path)
+def _looks(step: int, settings: TrainSettings) -> bool:
+    """Whether the validation split is looked at after this step: in the last stage, and at its end."""
+    stage, done = stage_of(step, settings)
+    return stage is settings.stages[-1] and ((done + 1) % settings.validate_every == 0 or step + 1 == settings.steps)
 
 
-def _restore(path: Path, model: Model, optimizer: torch.optim.AdamW) -> int:
-    """Load the checkpoint, if there is one; gives the number of steps done."""
-    if not path.exists():
-        return 0
-    with safe_open(str(path), "pt") as stored:
-        step = int(stored.metadata()["step"])
-        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - no mapping
-    model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
-    for name, parameter in model.named_parameters():
-        prefix = f"optimizer.{name}."
-        mine = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-        if mine:
-            optimizer.state[parameter] = mine
-    return step
+@torch.no_grad()
+def _validate(
+    model: Model, held: list[Sample], paths: list[Path], settings: TrainSettings, device: torch.device
+) -> float:
+    """Mean total loss of the validation cases, nothing hidden or varied, the same slices and patches each time."""
+    model.eval()
+    still = replace(
+        settings.draw, contrast_dropout=0.0, site_dropout=0.0, artefacts=0.0, gain=0.0, shift=0.0, stain=0.0,
+        mirror=False,
+    )  # fmt: skip
+    stage = replace(settings.stages[-1], hide=None, crop_px=0, slices=8)
+    total = 0.0
+    for i in range(0, len(held), 4):
+        some = held[i : i + 4]
+        rows = [
+            samples.draw(s, stage=stage, settings=still, rng=np.random.default_rng([3, i, n]))
+            for n, s in enumerate(some)
+        ]
+        batch, targets = _moved(*samples.batch_of(rows, tuple(p.stem for p in paths[i : i + 4])), device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.amp == "bf16"):
+            output = model(batch)
+        total += float(loss(output, targets, batch, weights=settings.loss, cases=len(held))["total"])
+    return total
 
 
-class _metrics:  # noqa: N801 - used as a function
-    """metrics.csv, one row a step, flushed; rows after the checkpoint that is resumed from are dropped."""
+def _moved(batch: Batch, targets: Targets, device: torch.device) -> tuple[Batch, Targets]:
+    """Both on the device."""
+    maps = {name: mask.to(device) for name, mask in targets.maps.items()}
+    return moved(batch, device), Targets(maps, targets.malignant.to(device))
 
-    def __init__(self, path: Path, start: int) -> None:
-        kept: list[dict[str, str]] = []
-        if path.exists():
-            with path.open(newline="") as handle:
-                kept = [row for row in csv.DictReader(handle) if row["step"] and int(row["step"]) < start]
-        self.columns = [
-            "step", "total", "tumour", "bone", "dice", "severity", "malignant", "gradient_norm", "seconds",
-        ]  # fmt: skip
-        self.handle = path.open("w", newline="")
-        self.writer = csv.DictWriter(self.handle, self.columns)
-        self.writer.writeheader()
-        self.writer.writerows(kept)
 
-    def __enter__(self) -> Callable[[dict[str, float]], None]:
-        return self.write
+class _Team:
+    """The processes that share a step: one, or those torchrun started (gloo on CPUs, NCCL on GPUs)."""
 
-    def write(self, row: dict[str, float]) -> None:
-        """Add a row; a term without value in this step stays empty."""
-        self.writer.writerow({k: int(v) if k == "step" else f"{v:.6g}" for k, v in row.items()})
-        self.handle.flush()
+    def __init__(self) -> None:
+        self.size = int(os.environ.get("WORLD_SIZE", "1"))
+        self.rank = int(os.environ.get("RANK", "0"))
+        if self.size > 1 and not dist.is_initialized():
+            if torch.cuda.is_available():
+                torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 
-    def __exit__(self, *error: object) -> None:
-        self.handle.close()
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def wait(self) -> None:
+        if self.size > 1:
+            dist.barrier()
+
+    def in_turn(self, work: Callable[[], object]) -> None:
+        """The first process does it, the others wait for it."""
+        if self.size > 1:
+            if self.first:
+                work()
+            dist.barrier()
+
+    def same(self, value: list[float]) -> list[float]:
+        """The first process's value, for all."""
+        if self.size == 1:
+            return value
+        held: list[Any] = [value]
+        dist.broadcast_object_list(held)
+        return list(held[0])
+
+    def sum_gradients(self, model: nn.Module, sums: Tensor) -> None:
+        """Add up the gradients and the loss terms of all processes: each divided by the whole step's cases already."""
+        if self.size == 1:
+            return
+        dist.all_reduce(sums)
+        parameters = list(model.parameters())
+        # What no process used keeps no gradient, as in one process: AdamW would decay it on a gradient of zeros.
+        used = torch.tensor([float(p.grad is not None) for p in parameters], device=sums.device)
+        dist.all_reduce(used)
+        parameters = [p for p, u in zip(parameters, used.tolist(), strict=True) if u > 0]
+        flat = torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in parameters])
+        dist.all_reduce(flat)
+        for parameter, gradient in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+            parameter.grad = gradient.view_as(parameter)

@@ -1,0 +1,174 @@
+"""The recipe of a training run: its stages, its optimizer, how batches are drawn and what each loss term weighs."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field, replace
+from typing import TypeVar, get_type_hints
+
+from cmssd_core.losses import LossWeights
+from cmssd_core.types import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Some steps of one kind. hide: "mri" or "he" is not shown in this stage; None shows both.
+
+    learning_rate: at the top of this stage's cosine. slices, patches: drawn from a case. crop_px: edge of the window
+    cut from each slice near the bone, 0 = the whole slice (coarse to fine: cheap steps first). slow_rate: factor on the
+    learning rate of the slide's encoder and the gate, which burst or saturate at rates the MRI needs.
+    """
+
+    name: str
+    steps: int
+    learning_rate: float
+    hide: str | None = None
+    slices: int = 4
+    patches: int = 6
+    crop_px: int = 0
+    slow_rate: float = 1.0
+
+
+STAGES = (
+    Stage(name="slide alone", steps=300, learning_rate=6e-4, hide="mri", patches=8),
+    Stage(name="MRI alone, windows", steps=1500, learning_rate=1.5e-3, hide="he", crop_px=64),
+    Stage(name="MRI alone", steps=500, learning_rate=8e-4, hide="he"),
+    Stage(name="both", steps=600, learning_rate=6e-4, slow_rate=0.2),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawSettings:
+    """How a training case is varied.
+
+    modality_dropout: share of batches in which one modality is hidden (section 3.3 of seed 000: 0.15).
+    contrast_dropout: chance that a contrast of a case is hidden, one always stays. site_dropout: chance that a known
+    biopsy site is hidden. artefacts: chance that a case's MRI, and that its slide, gets an artefact of random strength.
+    gain, shift: spread of the change of MRI intensities; stain: of the optical density of the slide's colours. mirror:
+    mirror slices, turn patches.
+    """
+
+    modality_dropout: float = 0.15
+    contrast_dropout: float = 0.2
+    site_dropout: float = 0.5
+    artefacts: float = 0.3
+    gain: float = 0.1
+    shift: float = 0.1
+    stain: float = 0.1
+    mirror: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """A training run; stored as config.json.
+
+    batch: cases a step; accumulate: parts it is computed in. warmup: steps, at the start of each stage. aggo: limit the
+    gradient stream by stream (aggo.py) instead of all at once to norm 1. amp: "bf16" or "off". validate_every: steps
+    between looks at the validation split in the last stage; patience: looks without improvement before it stops; the
+    best weights are kept. checkpoint_every: steps between checkpoints. threads: of torch; a resumed run must use the
+    same number to be bit-exact. n4: correct the bias field of the images it learns from.
+    """
+
+    model: str = "cmssd"
+    size: str = "compact"
+    seed: int = 1
+    stages: tuple[Stage, ...] = STAGES
+    batch: int = 16
+    accumulate: int = 1
+    weight_decay: float = 0.02
+    warmup: int = 40
+    aggo: bool = True
+    amp: str = "bf16"
+    validate_every: int = 50
+    patience: int = 8
+    checkpoint_every: int = 50
+    threads: int = 2
+    n4: bool = True
+    draw: DrawSettings = field(default_factory=DrawSettings)
+    loss: LossWeights = field(default_factory=LossWeights)
+
+    @property
+    def steps(self) -> int:
+        """Steps of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+
+Group = TypeVar("Group", Stage, DrawSettings, LossWeights, TrainSettings)
+
+
+def settings_from(text: str, **overrides: object) -> TrainSettings:
+    """TrainSettings from a JSON object of its fields. Raises InputError for an unknown field or no JSON."""
+    try:
+        given = json.loads(text)
+        if not isinstance(given, dict):
+            raise TypeError(f"a {type(given).__name__} came, not an object")
+        given |= {name: value for name, value in overrides.items() if value is not None}
+        if "stages" in given:
+            given["stages"] = tuple(_checked(Stage(**stage)) for stage in given["stages"])
+        if "draw" in given:
+            given["draw"] = _checked(DrawSettings(**given["draw"]))
+        if "loss" in given:
+            given["loss"] = _checked(LossWeights(**given["loss"]))
+        chosen = _checked(TrainSettings(**given))
+        if not chosen.stages or min(stage.steps for stage in chosen.stages) < 0 or chosen.steps < 1:
+            raise ValueError("the stages hold no step")
+        if min(chosen.batch, chosen.accumulate, chosen.checkpoint_every, chosen.validate_every, chosen.threads) < 1:
+            raise ValueError("batch, accumulate, checkpoint_every, validate_every and threads are whole numbers from 1")
+        if chosen.amp not in ("bf16", "off"):
+            raise ValueError(f"amp came as {chosen.amp!r}, expected bf16 or off")
+        return chosen
+    except (ValueError, TypeError) as problem:
+        raise InputError(f"the training config does not fit ({problem}); expected fields of config.json") from None
+
+
+def _checked(settings: Group) -> Group:
+    """The same settings, if every plain field has its declared type (a whole number may stand for a float)."""
+    for name, kind in get_type_hints(type(settings)).items():
+        value = getattr(settings, name)
+        wanted: tuple[type, ...] = {
+            int: (int,), float: (int, float), str: (str,), bool: (bool,), str | None: (str, type(None))
+        }.get(kind, ())  # fmt: skip
+        if wanted and (not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted)):
+            raise TypeError(f"{name} came as {value!r}, expected {' or '.join(t.__name__ for t in wanted)}")
+    return settings
+
+
+def for_needs(settings: TrainSettings, needs: tuple[str, ...]) -> TrainSettings:
+    """The recipe for a model of these modalities: a stage that shows it nothing gives its steps to the others."""
+    kept = [stage for stage in settings.stages if set(needs) - {stage.hide}]
+    if len(kept) == len(settings.stages) or not kept:
+        return settings
+    return scaled(replace(settings, stages=tuple(kept)), settings.steps)
+
+
+def scaled(settings: TrainSettings, steps: int) -> TrainSettings:
+    """The recipe with its stages' steps in the same proportion and `steps` in all."""
+    ends = [round(steps * sum(s.steps for s in settings.stages[: i + 1]) / settings.steps) for i in
+            range(len(settings.stages))]  # fmt: skip
+    lengths = [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+    stages = tuple(replace(stage, steps=n) for stage, n in zip(settings.stages, lengths, strict=True))
+    return replace(settings, stages=stages)
+
+
+def stage_of(step: int, settings: TrainSettings) -> tuple[Stage, int]:
+    """The stage a step belongs to, and its number within it."""
+    for stage in settings.stages:
+        if step < stage.steps:
+            return stage, step
+        step -= stage.steps
+    raise ValueError(f"step {step} lies behind the last stage")
+
+
+def rate(step: int, settings: TrainSettings) -> float:
+    """Learning rate of a step: stage by stage linear warm-up, then a cosine (Loshchilov and Hutter, ICLR 2017)."""
+    stage, done = stage_of(step, settings)
+    warmup = min(settings.warmup, stage.steps // 4)
+    if done < warmup:
+        return stage.learning_rate * (done + 1) / warmup
+    return stage.learning_rate * 0.5 * (1 + math.cos(math.pi * (done - warmup) / max(1, stage.steps - warmup)))
+
+
+def text_of(settings: TrainSettings) -> str:
+    """config.json."""
+    return json.dumps(asdict(settings), indent=1)

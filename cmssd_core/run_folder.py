@@ -1,0 +1,146 @@
+"""A training run on disk: its settings, where it ran, one row of metrics a step, and checkpoints that are whole.
+
+A checkpoint is one safetensors file that appears by a rename, so there is always a whole one.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from cmssd_core.aggo import Guide
+from cmssd_core.losses import TERMS
+from cmssd_core.models.base import Model
+from cmssd_core.recipe import TrainSettings, text_of
+from cmssd_core.types import InputError
+
+CHECKPOINT = "checkpoint.safetensors"
+BEST = "best.safetensors"
+COLUMNS = ("step", "stage", "learning_rate", "total", *TERMS, "gradient_norm", "validation", "seconds")
+LIBRARIES = ("torch", "numpy", "torchio", "safetensors", "SimpleITK")
+
+
+def opened(out: Path, settings: TrainSettings, *, resume: bool) -> None:
+    """Make the run folder with config.json and environment.json.
+
+    Raises InputError where it holds a run already, or, with resume, one of other settings.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    config = out / "config.json"
+    text = text_of(settings)
+    if config.exists() and not resume and (out / CHECKPOINT).exists():
+        raise InputError(f"{out.name} holds a run already; expected a new folder, or --resume to go on with it")
+    if config.exists() and resume and config.read_text() != text:
+        raise InputError(f"{out.name} was started with other settings (config.json); resume with the same")
+    config.write_text(text)
+    (out / "environment.json").write_text(json.dumps(environment(), indent=1))
+
+
+def environment() -> dict[str, object]:
+    """Python, libraries, processor, and the state of the source's git checkout (None where it is none)."""
+    source = Path(__file__).parent
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *words], cwd=source, capture_output=True, text=True, check=True, timeout=20)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "--", ".")
+    return {
+        "python": platform.python_version(),
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "processor": platform.machine(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "git_commit": git("rev-parse", "HEAD"),
+        "git_changed": None if changed is None else bool(changed),
+    }
+
+
+def checkpoint(out: Path, model: Model, optimizer: torch.optim.Optimizer, guide: Guide, step: int) -> None:
+    """Keep everything that step `step` and its successors depend on."""
+    tensors: dict[str, Tensor] = {f"model.{name}": t for name, t in model.state_dict().items()}
+    for name, parameter in model.named_parameters():
+        for key, value in optimizer.state[parameter].items():
+            tensors[f"optimizer.{name}.{key}"] = value
+    _save(out / CHECKPOINT, tensors, {"step": str(step), "guide": json.dumps(guide.state())})
+
+
+def restored(out: Path, model: Model, optimizer: torch.optim.Optimizer, guide: Guide) -> int:
+    """Load the checkpoint, if there is one; gives the number of steps done."""
+    path = out / CHECKPOINT
+    if not path.exists():
+        return 0
+    with safe_open(str(path), "pt") as stored:
+        about = stored.metadata()
+        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - no mapping
+    model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
+    for name, parameter in model.named_parameters():
+        prefix = f"optimizer.{name}."
+        mine = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        if mine:
+            # AdamW counts steps on the CPU; the moments live where the parameter does.
+            optimizer.state[parameter] = {k: t if k == "step" else t.to(parameter.device) for k, t in mine.items()}
+    guide.restore(json.loads(about["guide"]))
+    return int(about["step"])
+
+
+def keep_best(out: Path, model: Model, step: int) -> None:
+    """Keep the model as the best so far."""
+    _save(out / BEST, dict(model.state_dict()), {"step": str(step)})
+
+
+def best(out: Path) -> dict[str, Tensor] | None:
+    """The parameters kept as the best; None where the run validated nothing."""
+    path = out / BEST
+    return load_file(str(path)) if path.exists() else None
+
+
+def _save(path: Path, tensors: Mapping[str, Tensor], about: dict[str, str]) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, str(part), metadata=about)
+    with part.open("rb") as handle:
+        os.fsync(handle.fileno())
+    part.replace(path)
+
+
+class Metrics:
+    """metrics.csv, one row a step, flushed; rows after the checkpoint that is resumed from are dropped."""
+
+    def __init__(self, path: Path, start: int) -> None:
+        self.rows: list[dict[str, str]] = []
+        if path.exists():
+            with path.open(newline="") as handle:
+                self.rows = [row for row in csv.DictReader(handle) if row["step"] and int(row["step"]) < start]
+        self.handle = path.open("w", newline="")
+        self.writer = csv.DictWriter(self.handle, COLUMNS)
+        self.writer.writeheader()
+        self.writer.writerows(self.rows)
+
+    def validations(self) -> list[float]:
+        """What the looks at the validation split gave so far."""
+        return [float(row["validation"]) for row in self.rows if row.get("validation")]
+
+    def write(self, row: Mapping[str, float | str]) -> None:
+        """Add a row; a term without value in this step stays empty."""
+        text = {k: v if isinstance(v, str) else str(v) if k == "step" else f"{v:.6g}" for k, v in row.items()}
+        self.rows.append(text)
+        self.writer.writerow(text)
+        self.handle.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self.handle.close()
