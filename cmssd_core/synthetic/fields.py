@@ -12,7 +12,8 @@ def gaussian_field(shape: tuple[int, ...], sigma: npt.ArrayLike, rng: np.random.
 
     Smoothing wraps around on a grid padded by two sigma (at most one more field an axis), so edges do not meet.
     """
-    sigmas = np.broadcast_to(np.asarray(sigma, dtype=np.float64), len(shape))
+    # Beyond its own length a correlation is a constant, and a constant has no variance to scale.
+    sigmas = np.minimum(np.broadcast_to(np.asarray(sigma, dtype=np.float64), len(shape)), shape)
     grown = [fft.next_fast_len(n + int(min(np.ceil(2 * s), n)), real=True) for n, s in zip(shape, sigmas, strict=True)]
     spectrum = fft.rfftn(rng.standard_normal(grown, dtype=np.float32))
     for axis, (n, s) in enumerate(zip(grown, sigmas, strict=True)):
