@@ -116,29 +116,46 @@ def doctor(as_json: Json = False) -> None:
 @app.command()
 def synth(
     out: Path,
-    preset: str = "paper",
+    preset: Annotated[str, typer.Option(help="paper or realistic")] = "paper",
     cases: Annotated[int, typer.Option(help="number of cases")] = 600,
     seed: int = 1,
     centres: Annotated[int, typer.Option(help="hospitals the cases come from")] = 8,
     shift: Annotated[str, typer.Option(help="how these differ: none, scanner, stain or both")] = "none",
     contrasts: Annotated[str, typer.Option(help="MRI contrasts, comma-separated")] = "t1,t2,stir,adc",
+    shape: Annotated[str, typer.Option(help="MRI matrix: slices,rows,columns")] = "16,128,128",
+    slide_px: Annotated[int, typer.Option(help="edge of the slide")] = 768,
+    slide_mpp: Annotated[float, typer.Option(help="microns per pixel of the slide")] = 1.0,
+    slide_artefacts: Annotated[float | None, typer.Option(help="share of slides spoilt: fold, tear, blur, pen")] = None,
+    shortcut: Annotated[str, typer.Option(help="planted: none, marker, pen, coil, oedema or jpeg")] = "none",
+    shortcut_correlation: Annotated[float, typer.Option(help="P(trap | malignant) = 1 - P(trap | benign)")] = 0.8,
     split: Annotated[str | None, typer.Option(help="put every case into this split; default 70/15/15")] = None,
     workers: Annotated[int, typer.Option(help="processes")] = 2,
 ) -> None:
     """Make a synthetic cohort with a known truth; a killed run goes on where it stopped."""
     from cmssd_core.synthetic import cohort
-    from cmssd_core.synthetic.phantom import ScanSettings
+    from cmssd_core.synthetic.oracles import lines
+    from cmssd_core.synthetic.settings import SynthSettings, scan_settings
 
-    scan = ScanSettings(contrasts=tuple(contrasts.split(",")))
+    chosen = SynthSettings(
+        preset=preset,
+        cases=cases,
+        seed=seed,
+        centres=centres,
+        shift=shift,
+        scan=scan_settings(shape=shape, contrasts=contrasts),
+        slide_px=slide_px,
+        slide_mpp=slide_mpp,
+        slide_artefacts=slide_artefacts,
+        shortcut=shortcut,
+        shortcut_correlation=shortcut_correlation,
+        split=split,
+    )
     with _bar("synth") as advance:
         path = cohort.write(
-            out,
-            settings=cohort.SynthSettings(
-                preset=preset, cases=cases, seed=seed, centres=centres, shift=shift, scan=scan, split=split
-            ),
-            workers=workers,
-            progress=lambda done, of: advance(done, of, "cases"),
+            out, settings=chosen, workers=workers, progress=lambda done, of: advance(done, of, "cases")
         )
+    for line in lines(json.loads((out / "synth.json").read_text())["oracle"]):
+        err.print(line, highlight=False)
     print(path)
 
 

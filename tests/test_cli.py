@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from cmssd_core import cli, config
 
@@ -37,7 +38,7 @@ def run(*arguments: str | Path) -> int:
 
 def demo(cohort: Path) -> list[str | Path]:
     source = cohort / "cases/synth-00000"
-    return ["predict", "--contrast", f"t1={source}/t1.nii.gz", "--he", source / "slide.jpg", "--mpp", "1.0"]
+    return ["predict", "--contrast", f"t1={source}/t1.nii.gz", "--he", source / "slide.tif", "--mpp", "1.0"]
 
 
 def test_predict_writes_what_is_promised_and_prints_one_json_object(cohort: Path, tmp_path: Path, capsys) -> None:
@@ -166,15 +167,18 @@ def test_our_own_fault_is_exit_status_1_and_an_interrupt_130(monkeypatch: pytest
     assert capsys.readouterr().err == "interrupted; what was finished is kept\n"
 
 
-def test_inspect_says_what_each_kind_is(cohort: Path, capsys) -> None:
+def test_inspect_says_what_each_kind_is(cohort: Path, tmp_path: Path, capsys) -> None:
     for path, kind in [
         (cohort, "cohort"),
         (cohort / "cases/synth-00000/t1.nii.gz", "mri"),
         (cohort / "cases/synth-00000/t2.nii.gz", "mri"),
+        (cohort / "cases/synth-00000/slide.tif", "he"),
     ]:
         assert run("inspect", path, "--json") == 0
         assert json.loads(capsys.readouterr().out)["reads_as"] == kind
-    assert run("inspect", cohort / "cases/synth-00000/slide.jpg", "--json") == 2  # a JPEG does not say its mpp
+    with Image.open(cohort / "cases/synth-00000/slide.tif") as slide:
+        slide.save(tmp_path / "slide.jpg")
+    assert run("inspect", tmp_path / "slide.jpg", "--json") == 2  # a JPEG does not say its mpp
     told = capsys.readouterr()
     assert "--mpp" in told.err
     assert json.loads(told.out)["kind"] == "slide"

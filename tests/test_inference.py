@@ -164,10 +164,10 @@ def test_no_bone_leaves_the_severity_undefined_with_a_reason(case: Case, predict
 
 def test_the_same_scan_has_the_same_id_whatever_it_is_called(cohort: Path, tmp_path: Path) -> None:
     source = cohort / "cases/synth-00000"
-    for name in ("t1.nii.gz", "slide.jpg"):
+    for name in ("t1.nii.gz", "slide.tif"):
         (tmp_path / f"other_{name}").write_bytes((source / name).read_bytes())
-    one = cases.admit(contrasts={"t1": source / "t1.nii.gz"}, he=source / "slide.jpg", mpp=1.0)
-    two = cases.admit(contrasts={"t1": tmp_path / "other_t1.nii.gz"}, he=tmp_path / "other_slide.jpg", mpp=1.0)
+    one = cases.admit(contrasts={"t1": source / "t1.nii.gz"}, he=source / "slide.tif", mpp=1.0)
+    two = cases.admit(contrasts={"t1": tmp_path / "other_t1.nii.gz"}, he=tmp_path / "other_slide.tif", mpp=1.0)
     assert one.id == two.id
     assert one.id != cases.admit(contrasts={"t1": source / "t1.nii.gz"}).id
 
@@ -175,7 +175,7 @@ def test_the_same_scan_has_the_same_id_whatever_it_is_called(cohort: Path, tmp_p
 def test_a_site_outside_the_mri_leaves_the_slide_unregistered(cohort: Path, predictor: inference.Predictor) -> None:
     source = cohort / "cases/synth-00000"
     case = cases.admit(
-        contrasts={"t1": source / "t1.nii.gz"}, he=source / "slide.jpg", mpp=1.0, site_mm=(900.0, 0.0, 0.0)
+        contrasts={"t1": source / "t1.nii.gz"}, he=source / "slide.tif", mpp=1.0, site_mm=(900.0, 0.0, 0.0)
     )
     assert any("outside the MRI" in finding.what for finding in case.findings)
     assert inference.predict(case, predictor, settings=QUICK).gate_at_site is None
@@ -203,7 +203,7 @@ def test_a_site_beside_a_narrow_scan_is_outside_although_the_prepared_slice_is_s
     image = sitk.ReadImage(str(source / "t1.nii.gz"))
     sitk.WriteImage(image[16:48, :, :], str(tmp_path / "narrow_t1.nii.gz"))  # 32 columns of 64
     x, y, z = image.TransformIndexToPhysicalPoint((4, 30, 3))  # in the part that was cut off
-    case = cases.admit(mri=tmp_path / "narrow_t1.nii.gz", he=source / "slide.jpg", mpp=1.0, site_mm=(-x, -y, z))
+    case = cases.admit(mri=tmp_path / "narrow_t1.nii.gz", he=source / "slide.tif", mpp=1.0, site_mm=(-x, -y, z))
     assert any("outside the MRI" in finding.what for finding in case.findings)
     assert inference.predict(case, predictor, settings=QUICK).gate_at_site is None
 

@@ -18,6 +18,7 @@ from cmssd_core.synthetic.fields import gaussian_field
 from cmssd_core.synthetic.latents import Latent
 from cmssd_core.types import BoolArray, Uint8Array
 
+
 @dataclass(frozen=True, eq=False)
 class Section:
     """One synthetic slide: RGB uint8 (y, x, 3) at mpp microns a pixel, and its osteoid mask (y, x)."""
@@ -27,9 +28,7 @@ class Section:
     osteoid: BoolArray
 
 
-def section(
-    latent: Latent, centre: Centre, *, size_px: int, rng: np.random.Generator, mpp: float = 1.0
-) -> Section:
+def section(latent: Latent, centre: Centre, *, size_px: int, rng: np.random.Generator, mpp: float = 1.0) -> Section:
     """Draw one square slide of `size_px` pixels a side. `rng` decides everything but latent and centre."""
     z = latent.aggressive_he
     shape = (size_px, size_px)
@@ -39,10 +38,11 @@ def section(
 
     tissue = field(150.0) > -1.3
     osteoid = np.zeros(shape, dtype=bool)
-    if z >= 0.5:
+    free = _free_of_osteoid(latent, rng)
+    if free < 1:
         lace = np.minimum(np.abs(field(5.0)), np.abs(field(7.0))) < 0.22
         region = field(30.0)
-        osteoid = lace & (region > np.quantile(region, 0.75 - 0.45 * (z - 0.5))) & tissue
+        osteoid = lace & (region > np.quantile(region, free)) & tissue
     band = field(60.0)
     decoy = (np.abs(band) < rng.uniform(0.02, 0.10)) & ~osteoid & tissue  # thick and smooth, eosin like osteoid's
 
@@ -59,6 +59,14 @@ def section(
     light = centre.white * np.exp(-amount @ np.clip(stains, 0, None)) + rng.normal(0, 0.012, (*shape, 3))
     rgb = np.clip(np.round(light * 255), 0, 255).astype(np.uint8)
     return Section(rgb, mpp, osteoid)
+
+
+def _free_of_osteoid(latent: Latent, rng: np.random.Generator) -> float:
+    """Share of the slide in which no osteoid is laid down between the cells."""
+    z = latent.aggressive_he
+    if latent.graded:  # a little reactive bone in lesions of low grade, more and more with aggressiveness
+        return 1 - float(np.clip(0.65 * (z - 0.3) + rng.normal(0, 0.02), 0, 0.5))
+    return 0.75 - 0.45 * (z - 0.5) if z >= 0.5 else 1.0
 
 
 def _nuclei(z: float, room: npt.NDArray[np.bool_], mpp: float, rng: np.random.Generator) -> npt.NDArray[np.float64]:
