@@ -171,20 +171,51 @@ def train(
     init: Annotated[Path | None, typer.Option(help="weights to start from instead of random ones")] = None,
 ) -> None:
     """Train on a cohort into a run folder."""
-    from cmssd_core import training
-    from cmssd_core.scoring import write_card
+    from cmssd_core import model_card, recipe, training
 
     text = "{}"
     if config is not None:
         if not config.is_file():
             raise InputError(f"no training config at {config.name}; expected a JSON file; check --config")
         text = config.read_text()
-    chosen = training.settings_from(text, model=model, size=size, seed=seed)
+    chosen = recipe.settings_from(text, model=model, size=size, seed=seed)
     with _bar("train") as advance:
         path = training.train(cohort, out, settings=chosen, resume=resume, init=init, progress=advance)
     with _bar("evaluate") as advance:
-        write_card(cohort, out, progress=advance)
+        model_card.write(cohort, out, progress=advance)
     print(path)
+
+
+@app.command()
+def evaluate(
+    cohort: Path,
+    weights: Annotated[Path | None, typer.Option(help="weights file; default the shipped ones")] = None,
+    against: Annotated[list[Path] | None, typer.Option(help="other weights to compare with; repeatable")] = None,
+    split: Annotated[str, typer.Option(help="test or all")] = "test",
+    drop: Annotated[str | None, typer.Option(help="hide mri or he from every model")] = None,
+    corruptions: Annotated[str, typer.Option(help="cases put through the corruptions, or off")] = "16",
+    workers: Annotated[int | None, typer.Option(help="processes; default one a core", min=1)] = None,
+    out: Annotated[Path, typer.Option(help="folder for the results; a killed run goes on there")] = Path("evaluation"),
+    as_json: Json = False,
+) -> None:
+    """Figures with intervals of a model on a cohort, its robustness, and a page about it."""
+    from cmssd_core import evaluate as evaluation
+    from cmssd_core.cohort_run import RunSettings
+
+    if corruptions != "off" and not corruptions.isdecimal():
+        raise InputError(f"--corruptions {corruptions} came, expected a number of cases or off")
+    count = 0 if corruptions == "off" else int(corruptions)
+    chosen = RunSettings(split=split, drop=drop, corruptions=count, workers=workers)
+    with _bar("evaluate") as advance:
+        told = evaluation.evaluate(
+            cohort, out, weights=weights, against=tuple(against or ()), chosen=chosen, progress=advance
+        )
+    if as_json:
+        _print(told)
+        return
+    for words in evaluation.in_words(told):
+        print(words)
+    print(f"written to   {out}  (evaluation.html)\nResearch use only, not a medical device.")
 
 
 @app.command()

@@ -1,52 +1,72 @@
-"""Figures with intervals: overlap, severity error, accuracy and ROC area, each as value, low, high and n.
-
-Cases are the unit and there is one case a patient here, so resampling cases is resampling patients.
-"""
+"""Figures with intervals: a mean or a share with its value, low, high and n; patients are what is resampled."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
-from sklearn.metrics import roc_auc_score
-
-from cmssd_core.types import BoolArray
 
 Values = npt.NDArray[np.float64]
-FEWEST = 8  # below so many cases no interval is given
+Bools = npt.NDArray[np.bool_]
+Patients = Sequence[str] | npt.NDArray[np.object_] | None
+FEWEST = 8  # with fewer patients no interval is given
 RESAMPLES = 2000
+Z95 = 1.959963984540054
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A number with its doubt: 95 % interval, None where n is too small for one."""
+    """A number with its doubt: 95 % interval, None where n is too small for one.
 
-    value: float
+    value is None where there is none; then `reason` says why.
+    """
+
+    value: float | None
     low: float | None
     high: float | None
     n: int
+    reason: str | None = None
 
 
-def dice(one: BoolArray, other: BoolArray) -> float:
-    """Overlap 2 |A and B| / (|A| + |B|); 1 where both are empty, 0 where only one is."""
-    both = int(one.sum()) + int(other.sum())
-    return 1.0 if both == 0 else 2.0 * int((one & other).sum()) / both
+def absent(reason: str, n: int = 0) -> Figure:
+    """A figure that could not be had, and why."""
+    return Figure(None, None, None, n, reason)
 
 
-def mean(values: Values, *, seed: int = 0) -> Figure:
-    """Mean with a percentile bootstrap interval over cases."""
-    if len(values) < FEWEST:
-        return Figure(float(values.mean()), None, None, len(values))
-    rng = np.random.default_rng(seed)
-    means = rng.choice(values, (RESAMPLES, len(values))).mean(1)
-    low, high = np.percentile(means, (2.5, 97.5))
-    return Figure(float(values.mean()), float(low), float(high), len(values))
+def clusters(patients: Patients, n: int) -> tuple[npt.NDArray[np.intp], bool]:
+    """A number for each row's patient, and whether some patient has several rows. None: each row is a patient."""
+    if patients is None:
+        return np.arange(n), False
+    codes = np.unique(np.asarray(patients, dtype=str), return_inverse=True)[1].reshape(-1)
+    return codes, len(np.unique(codes)) < n
 
 
-def share(hits: npt.NDArray[np.bool_]) -> Figure:
-    """A share with Wilson's interval."""
+def mean(values: Values, patients: Patients = None, *, seed: int = 0) -> Figure:
+    """Mean of rows with a percentile bootstrap interval over patients."""
+    values = np.asarray(values, dtype=np.float64)
+    if not len(values):
+        return absent("no case has this value")
+    codes, _ = clusters(patients, len(values))
+    count = int(codes.max()) + 1
+    value = float(values.mean())
+    if count < FEWEST:
+        return Figure(value, None, None, len(values))
+    sums, rows = np.bincount(codes, values, count), np.bincount(codes, minlength=count)
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), RESAMPLES)
+    low, high = np.percentile((drawn @ sums) / (drawn @ rows), (2.5, 97.5))
+    return Figure(value, float(low), float(high), len(values))
+
+
+def share(hits: Bools, patients: Patients = None, *, seed: int = 0) -> Figure:
+    """A share with Wilson's interval; with the bootstrap over patients where a patient has several rows."""
+    hits = np.asarray(hits, dtype=bool)
+    if not len(hits):
+        return absent("no case to count")
+    if clusters(patients, len(hits))[1]:
+        return mean(hits.astype(np.float64), patients, seed=seed)
     k, n = int(hits.sum()), len(hits)
     if n < FEWEST:
         return Figure(k / n, None, None, n)
@@ -54,21 +74,27 @@ def share(hits: npt.NDArray[np.bool_]) -> Figure:
     return Figure(k / n, float(interval.low), float(interval.high), n)
 
 
-def roc_auc(malignant: npt.NDArray[np.bool_], score: Values, *, seed: int = 0) -> Figure | None:
-    """Area under the ROC curve, bootstrap within each class; None where a class is missing."""
-    if malignant.all() or not malignant.any():
-        return None
-    value = float(roc_auc_score(malignant, score))
-    positive, negative = score[malignant], score[~malignant]
-    if min(len(positive), len(negative)) < FEWEST:
-        return Figure(value, None, None, len(score))
+def resampled(
+    statistic: Callable[[npt.NDArray[np.intp]], float | None],
+    n: int,
+    patients: Patients = None,
+    *,
+    resamples: int = 500,
+    seed: int = 0,
+) -> Figure:
+    """Any statistic of row indices, with a percentile bootstrap over patients; draws where it is None are left out."""
+    value = statistic(np.arange(n))
+    codes, _ = clusters(patients, n)
+    if value is None:
+        return absent("it is not defined on these cases", n)
+    count = int(codes.max()) + 1
+    if count < FEWEST:
+        return Figure(value, None, None, n)
+    members = [np.flatnonzero(codes == code) for code in range(count)]
     rng = np.random.default_rng(seed)
-    labels = np.concatenate([np.ones(len(positive)), np.zeros(len(negative))])
-    areas = [
-        roc_auc_score(
-            labels, np.concatenate([rng.choice(positive, len(positive)), rng.choice(negative, len(negative))])
-        )
-        for _ in range(RESAMPLES)
-    ]
-    low, high = np.percentile(areas, (2.5, 97.5))
-    return Figure(value, float(low), float(high), len(score))
+    draws = (statistic(np.concatenate([members[i] for i in rng.integers(count, size=count)])) for _ in range(resamples))
+    defined = [draw for draw in draws if draw is not None]
+    if len(defined) < resamples / 2:
+        return Figure(value, None, None, n)
+    low, high = np.percentile(defined, (2.5, 97.5))
+    return Figure(value, float(low), float(high), n)

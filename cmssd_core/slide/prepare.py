@@ -33,14 +33,19 @@ def prepare(
         from cmssd_core.slide import staintools_backend
 
         staintools_backend.require()
+    prepared, noticed, done = normalised(raw, backend=backend)
+    return prepared, (*findings, *noticed), (*steps, *done)
+
+
+def normalised(
+    raw: PatchBag, *, backend: stain.Backend = "native"
+) -> tuple[PatchBag, tuple[Finding, ...], tuple[str, ...]]:
+    """A bag in the scanner's colours as a bag in the reference's, with what was noticed of the stain, and the step."""
     try:
         source = stain.fit(raw.patches, backend=backend)
     except InputError as reason:
         what = f"the stain was not normalised: {reason}"
-        return raw, (*findings, Finding("severe", what, "slide")), (*steps, "stain not normalised")
+        return raw, (Finding("severe", what, "slide"),), ("stain not normalised",)
     patches = stain.normalise(raw.patches, source=source, backend=backend)
-    return (
-        replace(raw, patches=frozen(patches)),
-        (*findings, *qc.check_stain(source)),
-        (*steps, f"stain normalised to the Macenko reference ({backend})"),
-    )
+    step = f"stain normalised to the Macenko reference ({backend})"
+    return replace(raw, patches=frozen(patches)), qc.check_stain(source), (step,)

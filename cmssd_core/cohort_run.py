@@ -1,0 +1,349 @@
+"""A model over the cases of a cohort, by the very way a user's case goes: one result a case and condition, kept.
+
+A case is read and prepared once and predicted under every condition: all there is, MRI alone, H&E alone, other weights
+whose inputs are prepared alike. Each part that is done is a file, so a run that was killed goes on. Figures are made of
+the parts by evaluation/summary.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import SimpleITK as sitk
+import torch
+
+from cmssd_core import cohort as cohorts
+from cmssd_core import inference
+from cmssd_core import store as storage
+from cmssd_core.cases import prepare
+from cmssd_core.config import Settings
+from cmssd_core.config import settings as default_settings
+from cmssd_core.evaluation.overlap import dice, hd95, iou
+from cmssd_core.types import Case, InputError, Prediction, Volume
+from cmssd_core.weights_file import DEFAULT
+
+FORMAT = 1  # of a part; raised when the same input would give another part
+Row = dict[str, Any]
+Progress = Callable[[int, int, str], None]
+#: Conditions by name: the modality that is hidden.
+GIVEN = {"both": None, "mri": "he", "he": "mri"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """split: "test" or "all". drop: "mri" or "he" is hidden from every model. corruptions: cases put through the table.
+
+    workers: processes of one torch thread each; None = one a core. seed: of the corruptions.
+    """
+
+    split: str = "test"
+    drop: str | None = None
+    corruptions: int = 0
+    workers: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Results:
+    """rows: one a case and condition, with the cohort's columns. models: name -> predictor, the subject first."""
+
+    rows: pd.DataFrame
+    models: dict[str, inference.Predictor]
+    settings: RunSettings
+    corrupted: tuple[str, ...]  # case_ids
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One part: a row of the cohort under all conditions, or under all corruptions."""
+
+    path: Path
+    row: Row
+    corrupt: bool
+
+
+class _Worker:
+    """What a process needs for its jobs: predictors by name, loaded once."""
+
+    def __init__(self, weights: dict[str, Path], root: Path, settings: Settings, chosen: RunSettings) -> None:
+        self.predictors = {name: inference.load(path, settings=settings) for name, path in weights.items()}
+        self.root, self.settings, self.chosen = root, settings, chosen
+
+    def do(self, job: _Job) -> None:
+        """Write the part of a job, whole or not at all. What a case is refused for stands in its part."""
+        try:
+            rows = self._corrupted(job.row) if job.corrupt else self._clean(job.row)
+        except InputError as problem:
+            rows = [{"case_id": job.row["case_id"], "problem": str(problem)}]
+        part = job.path.with_name(f".{job.path.name}.{os.getpid()}")
+        part.write_text(json.dumps(rows, allow_nan=False))
+        part.replace(job.path)
+
+    def _admit(self, row: Row) -> Case:
+        case = cohorts.admit_row(pd.Series(row, dtype=object), self.root)
+        case = _without(case, self.chosen.drop)
+        if not case.inputs:
+            raise InputError(f"nothing is left of the case without {self.chosen.drop}")
+        return case
+
+    def _clean(self, row: Row) -> list[Row]:
+        started = time.perf_counter()
+        case = self._admit(row)
+        read_s = time.perf_counter() - started
+        rows, prepared = [], {}
+        for name, predictor in self.predictors.items():
+            started = time.perf_counter()
+            if predictor.spec not in prepared:
+                prepared[predictor.spec] = prepare(case, spec=predictor.spec, settings=self.settings)
+            seconds = {"read": read_s, "prepare": time.perf_counter() - started}
+            for given, hidden in GIVEN.items():
+                if not _can(predictor, case, given):
+                    continue
+                shown, ready = _without(case, hidden), _without(prepared[predictor.spec], hidden)
+                found = inference.answer(shown, ready, predictor)
+                told = _told(found, shown, surfaces=True)
+                if given == "both":
+                    told |= {f"seconds_{k}": round(v, 4) for k, v in (seconds | dict(found.timings_s)).items()}
+                    told["memory_mb"] = _peak_memory_mb()
+                rows.append({"case_id": row["case_id"], "model": name, "given": given, **told})
+        return rows
+
+    def _corrupted(self, row: Row) -> list[Row]:
+        from cmssd_core.corrupted import variants  # TorchIO takes a second to import
+
+        predictor = next(iter(self.predictors.values()))
+        case, rows = self._admit(row), []
+        for name, level, raw, make in variants(case, predictor.spec, self.settings, seed=self.chosen.seed):
+            line = {"case_id": row["case_id"], "corruption": name, "level": level}
+            try:
+                told = _told(inference.answer(raw, make(), predictor), raw, surfaces=False)
+            except InputError as problem:  # an artefact that leaves nothing to read is refused, as it should be
+                told = {"problem": str(problem)}
+            rows.append(line | told)
+        return rows
+
+
+def run(
+    cohort: Path,
+    out: Path,
+    *,
+    weights: Path | None = None,
+    against: tuple[Path, ...] = (),
+    chosen: RunSettings | None = None,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+) -> Results:
+    """Predict the cohort's cases under every condition; parts are kept in out/parts and taken from there.
+
+    Raises InputError for a cohort, weights or a split that cannot be used.
+    """
+    settings, chosen = settings or default_settings(), chosen or RunSettings()
+    tell = progress or (lambda done, of, what: None)
+    table = _chosen_rows(cohorts.read(cohort), chosen)
+    root = cohort if cohort.is_dir() else cohort.parent
+    paths = _named((weights or settings.weights or DEFAULT, *against), settings)
+    models = {name: inference.load(path, settings=settings) for name, path in paths.items()}
+    jobs, corrupted = _jobs(table, root, out / "parts", models, settings, chosen)
+    todo = [job for job in jobs if not job.path.exists()]
+    done = len(jobs) - len(todo)
+    tell(done, len(jobs), "cases")
+    for job in _worked(todo, (paths, root, settings, chosen), chosen.workers):
+        done += 1
+        tell(done, len(jobs), "corruptions" if job.corrupt else "cases")
+    lines = [line for job in jobs for line in json.loads(job.path.read_text())]
+    return Results(_frame(lines, table), models, chosen, corrupted)
+
+
+def _chosen_rows(table: pd.DataFrame, chosen: RunSettings) -> pd.DataFrame:
+    if chosen.split not in ("test", "all"):
+        raise InputError(f"split {chosen.split!r} came, expected test or all; choose one of these")
+    if chosen.drop not in (None, "mri", "he"):
+        raise InputError(f"drop {chosen.drop!r} came, expected mri or he; choose one of these")
+    if chosen.split == "all" or table["split"].isna().all():
+        return table
+    kept = table[table["split"] == "test"]
+    if kept.empty:
+        raise InputError("the cohort has no row with split = test; expected some; say --split all to take every case")
+    return kept
+
+
+def _named(paths: tuple[Path, ...], settings: Settings) -> dict[str, Path]:
+    """Names for the weights files: model and size, with the file's name where two are of one kind."""
+    from cmssd_core.weights_file import load
+
+    named: dict[str, Path] = {}
+    for path in paths:
+        name = load(path)[1].name
+        stem = path.parent.name if path.stem == "weights" else path.stem
+        name = name if name not in named else f"{name} ({stem})"
+        if name in named:
+            raise InputError(f"{path.name} came twice, expected each weights file once; leave one --against out")
+        named[name] = path
+    return named
+
+
+def _jobs(
+    table: pd.DataFrame,
+    root: Path,
+    parts: Path,
+    models: dict[str, inference.Predictor],
+    settings: Settings,
+    chosen: RunSettings,
+) -> tuple[list[_Job], tuple[str, ...]]:
+    parts.mkdir(parents=True, exist_ok=True)
+    first = next(iter(models.values()))
+    common = {
+        "format": FORMAT, "pipeline": inference.PIPELINE, "drop": chosen.drop, "n4": settings.n4,
+        "stain": settings.stain_backend, "patches": settings.max_patches, "device": first.device.type,
+    }  # fmt: skip
+    jobs = []
+    rows = [{str(k): v for k, v in row.items() if pd.notna(v)} for _, row in table.iterrows()]
+    corrupted = _subset(table, chosen.corruptions)
+    for row in rows:
+        files = [str(row[c]) for c in ("slide", *cohorts.MRI_COLUMNS, *cohorts.MASK_COLUMNS) if c in row]
+        content = {**common, "row": {k: str(v) for k, v in row.items()}, "files": [_state(root / f) for f in files]}
+        key = storage.key(**content, models={name: model.model_id for name, model in models.items()})
+        jobs.append(_Job(parts / f"{row['case_id']}-{key[:16]}.json", row, False))
+        if row["case_id"] in corrupted:
+            key = storage.key(**content, model=first.model_id, seed=chosen.seed)
+            jobs.append(_Job(parts / f"{row['case_id']}-corrupted-{key[:16]}.json", row, True))
+    return sorted(jobs, key=lambda job: job.corrupt), corrupted
+
+
+def _state(path: Path) -> str:
+    stated = path.stat()
+    return f"{stated.st_size} {stated.st_mtime_ns}"
+
+
+def _subset(table: pd.DataFrame, count: int) -> tuple[str, ...]:
+    """case_ids of `count` cases that have both modalities, evenly spread over each label in its share."""
+    contrasts = [column for column in cohorts.MRI_COLUMNS if column not in ("ct", "pet")]
+    both = table[table["slide"].notna() & table[contrasts].notna().any(axis=1)]
+    ordered = both.sort_values(["malignant", "case_id"], kind="stable")["case_id"].tolist()
+    places = np.unique(np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round().astype(int))
+    return tuple(str(ordered[i]) for i in places) if count > 0 else ()
+
+
+def _worked(todo: list[_Job], arguments: tuple[Any, ...], workers: int | None) -> Iterator[_Job]:
+    """Do the jobs, giving each as it is done."""
+    count = min(workers or os.cpu_count() or 1, len(todo))
+    if count <= 1:
+        worker = _Worker(*arguments) if todo else None
+        for job in todo:
+            assert worker is not None
+            worker.do(job)
+            yield job
+        return
+    # spawn: torch's threads do not survive a fork
+    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _start, arguments)
+    try:
+        running = {pool.submit(_do, job): job for job in todo}
+        for finished in as_completed(running):
+            finished.result()
+            yield running[finished]
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+_here: dict[str, _Worker] = {}  # of a worker process alone
+
+
+def _start(*arguments: Any) -> None:
+    """Set a worker up: one thread for each library, and no life without its parent."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+    torch.set_num_threads(1)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    _here["worker"] = _Worker(*arguments)
+
+
+def _die_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
+
+
+def _do(job: _Job) -> None:
+    _here["worker"].do(job)
+
+
+def _without(case: Case, hidden: str | None) -> Case:
+    return replace(case, inputs={name: value for name, value in case.inputs.items() if name != hidden})
+
+
+def _can(predictor: inference.Predictor, case: Case, given: str) -> bool:
+    """Whether the model can answer: what is left holds something it reads and all it cannot do without."""
+    model, left = predictor.model, set(case.inputs) - {GIVEN[given]}
+    if given != "both" and (GIVEN[given] not in case.inputs or GIVEN[given] not in model.needs):
+        return False  # nothing would be hidden
+    needed = set(model.needs) - set(model.optional)
+    return bool(left & set(model.needs)) and needed <= left
+
+
+def _told(found: Prediction, case: Case, *, surfaces: bool) -> Row:
+    """A prediction against the case's truth, as plain numbers."""
+    volume, truth = case.inputs.get("mri"), case.truth
+    severity = truth.severity_pct
+    if severity is None and truth.tumour is not None and truth.bone is not None and truth.bone.any():
+        severity = 100.0 * float((truth.tumour & truth.bone).sum()) / float(truth.bone.sum())
+    row: Row = {
+        "p_malignant": found.p_malignant,
+        "severity_pct": found.severity_pct,
+        "severity_true": severity,
+        "maps": bool(found.maps) or found.severity_pct is not None,
+        "tumour_ml": found.tumour_ml,
+        "bone_ml": found.bone_ml,
+        "gate_mean": found.gate_mean,
+        "gate_at_site": found.gate_at_site,
+    }
+    if found.severity_interval is not None:
+        row |= {"severity_low": found.severity_interval[0], "severity_high": found.severity_interval[1]}
+    row |= {f"uncertainty_{name}": value for name, value in (found.uncertainty or {}).items()}
+    if found.maps and isinstance(volume, Volume):
+        for name, mask in (("tumour", truth.tumour), ("bone", truth.bone)):
+            if mask is None:
+                continue
+            seen = found.maps[name] >= inference.THRESHOLD
+            prefix = "" if name == "tumour" else "bone_"
+            row[f"{prefix}dice"] = dice(seen, mask)
+            if name == "tumour":
+                row["iou"] = iou(seen, mask)
+                row["one_empty"] = bool(seen.any() != mask.any())
+                if surfaces:
+                    row["hd95_mm"] = hd95(seen, mask, volume.spacing_mm[::-1])
+    return row
+
+
+def _peak_memory_mb() -> float | None:
+    """The largest resident memory of this process so far, None where the system does not say."""
+    with contextlib.suppress(ImportError):
+        import resource
+
+        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+    return None
+
+
+COLUMNS = ("case_id", "patient_id", "malignant", "age_years", "sex", "centre", "scanner", "field_t", "split")
+
+
+def _frame(lines: list[Row], table: pd.DataFrame) -> pd.DataFrame:
+    """All results as one table beside what the cohort says of the cases; level 0 where nothing was corrupted."""
+    frame = pd.DataFrame(lines)
+    for column in ("model", "given", "corruption", "problem"):
+        frame[column] = frame[column].astype(object) if column in frame else None
+    frame["level"] = frame["level"].fillna(0).astype(int) if "level" in frame else 0
+    joined: pd.DataFrame = frame.merge(table[list(COLUMNS)], on="case_id", how="left")
+    return joined

@@ -1,0 +1,70 @@
+"""A case under every corruption: artefacts put on the raw images, before bias correction, z-score and stain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+
+from cmssd_core.cases import prepare, registered
+from cmssd_core.config import Settings
+from cmssd_core.corruptions import CORRUPTIONS, LEVELS, corrupt_bag, corrupt_volume
+from cmssd_core.models.base import InputSpec
+from cmssd_core.slide.patches import PatchSettings, bag
+from cmssd_core.slide.prepare import normalised
+from cmssd_core.types import Case, PatchBag, Slide, Volume
+
+#: name, level, the raw case, and a function that prepares it
+Variant = tuple[str, int, Case, Callable[[], Case]]
+
+
+def variants(case: Case, spec: InputSpec, settings: Settings, *, seed: int) -> Iterator[Variant]:
+    """The case under each corruption of the modalities it has, at each level, and with MRI contrasts left out.
+
+    Slide artefacts are put on the patches as the scanner gave them: which patches are taken is not changed by them.
+    """
+    prepared = prepare(case, spec=spec, settings=settings)
+    slide, volume = case.inputs.get("he"), case.inputs.get("mri")
+    raw = None
+    if isinstance(slide, Slide):
+        wanted = PatchSettings(patch_px=spec.patch_px, mpp=spec.patch_mpp, max_patches=settings.max_patches)
+        raw = bag(slide, settings=wanted)[0]
+        raw = raw if registered(case) else replace(raw, site_mm=None)
+    number = int(case.id[:8], 16)
+    for index, (name, corruption) in enumerate(CORRUPTIONS.items()):
+        for level in LEVELS:
+            rng = np.random.default_rng([seed, number, index])  # the same draw at each level: only strength differs
+            if corruption.modality == "he" and raw is not None:
+                yield name, level, case, _slide_maker(prepared, raw, name, level, rng, settings)
+            elif corruption.modality == "mri" and isinstance(volume, Volume):
+                changed = replace(case, inputs={**case.inputs, "mri": corrupt_volume(volume, name, level, rng)})
+                yield name, level, changed, _mri_maker(changed, prepared, spec, settings)
+    if isinstance(volume, Volume):
+        there = [contrast for contrast in volume.contrasts if contrast in spec.contrasts]
+        for count in (1, 2):
+            for missing in combinations(there, count) if count < len(there) else ():
+                kept = [i for i, contrast in enumerate(volume.contrasts) if contrast not in missing]
+                names = tuple(volume.contrasts[i] for i in kept)
+                fewer = replace(volume, voxels=volume.voxels[kept], contrasts=names)
+                left = replace(case, inputs={**case.inputs, "mri": fewer})
+                yield f"without {' and '.join(missing)}", 1, left, _mri_maker(left, prepared, spec, settings)
+
+
+def _slide_maker(
+    prepared: Case, raw: PatchBag, name: str, level: int, rng: np.random.Generator, settings: Settings
+) -> Callable[[], Case]:
+    def make() -> Case:
+        patches = normalised(corrupt_bag(raw, name, level, rng), backend=settings.stain_backend)[0]
+        return replace(prepared, inputs={**prepared.inputs, "he": patches})
+
+    return make
+
+
+def _mri_maker(case: Case, prepared: Case, spec: InputSpec, settings: Settings) -> Callable[[], Case]:
+    def make() -> Case:
+        alone = prepare(replace(case, inputs={"mri": case.inputs["mri"]}), spec=spec, settings=settings)
+        return replace(prepared, inputs={**prepared.inputs, "mri": alone.inputs["mri"]})
+
+    return make

@@ -1,0 +1,130 @@
+"""`cmssd evaluate`: a cohort and weights become metrics.json, predictions.parquet and evaluation.html."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from cmssd_core import cohort_run
+from cmssd_core.cohort_run import Results, RunSettings
+from cmssd_core.config import Settings
+from cmssd_core.evaluation.metrics import Figure
+from cmssd_core.evaluation.summary import plain, summarise
+from cmssd_core.inference import THRESHOLD
+from cmssd_core.listing import gflop
+from cmssd_core.report import evaluation as page
+from cmssd_core.types import InputError
+
+Metrics = dict[str, Any]
+
+
+def evaluate(
+    cohort: Path,
+    out: Path,
+    *,
+    weights: Path | None = None,
+    against: tuple[Path, ...] = (),
+    chosen: RunSettings | None = None,
+    settings: Settings | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Metrics:
+    """Evaluate weights on a cohort into the folder `out`; gives what metrics.json holds.
+
+    Raises InputError for a cohort, weights or a split that cannot be used, and where no case could be predicted.
+    """
+    results = cohort_run.run(
+        cohort, out, weights=weights, against=against, chosen=chosen, settings=settings, progress=progress
+    )
+    told = metrics(results, cohort)
+    if not told["predicted"]:
+        first = told["refused"][0]
+        raise InputError(f"no case could be predicted; of {first['case_id']} it was said: {first['why']}")
+    kept = results.rows.drop(columns=["seconds_total"], errors="ignore")
+    _whole(out / "predictions.parquet", lambda path: kept.to_parquet(path, index=False))
+    _whole(out / "metrics.json", lambda path: path.write_text(json.dumps(told, indent=1, allow_nan=False)))
+    _whole(out / "evaluation.html", lambda path: path.write_text(_page(told, results, cohort), encoding="utf-8"))
+    return told
+
+
+def in_words(told: Metrics) -> list[str]:
+    """The main figures, a line each, for a terminal."""
+    names = {"accuracy": "accuracy", "auc": "AUC", "dice": "Dice", "severity_mae": "severity MAE"}
+    lines = [f"{'':<13}" + "".join(f"{title:<32}" for title in names.values())]
+    conditions = {
+        "both": told,
+        "MRI alone": told["by_modality"]["mri_only"],
+        "H&E alone": told["by_modality"]["he_only"],
+    }
+    conditions |= told["against"]
+    lines += [
+        f"{title:<13}" + "".join(f"{page.words(part[name]):<32}" for name in names)
+        for title, part in conditions.items()
+    ]
+    refused = len({r["case_id"] for r in told["refused"] if r["corruption"] is None})
+    lines += [f"refused      {refused} of {told['cases']} cases (metrics.json says why)"] if refused else []
+    return [*lines, f"model        {told['model_id']}, trained on {told['trained']}"]
+
+
+def metrics(results: Results, cohort: Path) -> Metrics:
+    """The figures of a run with what they were measured on: the models, the settings, the generator's oracle."""
+    subject, predictor = next(iter(results.models.items()))
+    sound = results.rows["problem"].isna()
+    return {
+        **summarise(results.rows, subject),
+        "predicted": int(results.rows[sound]["case_id"].nunique()),
+        "model": subject,
+        "model_id": predictor.model_id,
+        "trained": predictor.trained,
+        "models": {
+            name: {
+                "model_id": each.model_id,
+                "trained": each.trained,
+                "parameters": sum(p.numel() for p in each.model.parameters()),
+                "gflop_per_pair": round(gflop(each.model.cpu()), 3),
+            }
+            for name, each in results.models.items()
+        },
+        "oracle": _oracle(cohort),
+        "settings": asdict(results.settings),
+        "threshold": THRESHOLD,
+        "note": "Research use only. 95 % intervals; patients are the unit.",
+    }
+
+
+def _page(told: Metrics, results: Results, cohort: Path) -> str:
+    rows = results.rows
+    mine = rows[(rows["model"] == told["model"]) & (rows["given"] == "both")]
+    points: list[tuple[float, float]] = []
+    if {"severity_true", "severity_pct"} <= set(mine.columns):
+        both = mine.dropna(subset=["severity_true", "severity_pct"])
+        points = [(float(t), float(f)) for t, f in zip(both["severity_true"], both["severity_pct"], strict=True)]
+    return page.render(told, name=cohort.resolve().name, severities=points)
+
+
+def _oracle(cohort: Path) -> Metrics | None:
+    """What one gets who knows the generator, of a synthetic cohort; None for any other."""
+    stated = (cohort if cohort.is_dir() else cohort.parent) / "synth.json"
+    if not stated.is_file():
+        return None
+    try:
+        made = json.loads(stated.read_text())
+        cases = int(made["settings"]["cases"])
+        return {name: _figure(value, cases) for name, value in made["oracle"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"{stated.name} of the cohort cannot be read; make the cohort anew, or remove it") from None
+
+
+def _figure(value: Any, cases: int) -> Any:
+    plainly = isinstance(value, int | float) and not isinstance(value, bool)
+    return plain(Figure(float(value), None, None, cases)) if plainly else value
+
+
+def _whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file whole or not at all."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    write(part)
+    part.replace(path)
