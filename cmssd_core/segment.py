@@ -1,0 +1,232 @@
+"""Segmentation alone: a folder of image and mask pairs becomes a cohort, and a model's tumour map is scored on it."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import ndimage
+from scipy.stats import t as student
+
+from cmssd_core import cohort as cohorts
+from cmssd_core import inference, weights_file
+from cmssd_core.cases import collate, prepare
+from cmssd_core.config import Settings
+from cmssd_core.config import settings as default_settings
+from cmssd_core.evaluation.metrics import Figure
+from cmssd_core.evaluation.overlap import dice, hd95, iou
+from cmssd_core.models.base import Model
+from cmssd_core.mri.prepare import onto
+from cmssd_core.types import Batch, BoolArray, Case, FloatArray, InputError, ModelOutput, Volume
+
+#: Weights that were adapted to real sarcomas; where they are not there, the predictor's usual ones serve.
+ADAPTED = weights_file.SHIPPED / "cmssd-compact-sarcoma-mri.safetensors"
+SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+MASK_WORDS = {"mask", "masks", "label", "labels", "labelstr", "labelsts", "seg", "segmentation", "gtv", "roi"}
+IMAGE_WORDS = {"image", "images", "img", "imagestr", "imagests", "scan", "mr", "mri", "0000"}
+COLUMN_OF = {"t1": "mri_t1", "t1w": "mri_t1", "t2": "mri_t2", "t2w": "mri_t2", "t2fs": "mri_t2", "stir": "mri_stir"}
+COLUMN_OF |= {"adc": "mri_adc", "ct": "ct", "pet": "pet", "pt": "pet", "suv": "pet"}
+LAYOUT = "NAME_image.nii.gz beside NAME_mask.nii.gz, one folder a patient or all in one, or imagesTr and labelsTr"
+
+
+def pairs(folder: Path, *, contrast: str = "t1") -> pd.DataFrame:
+    """A cohort (all columns of `cohort.COLUMNS`) of the MRI and mask pairs under a folder; paths relative to it.
+
+    A file is a mask or an image by the words in its name and in its folder's, and of a contrast by its name; `contrast`
+    is for images that do not say theirs. A patient is a folder, or what is left of a name without these words. CT and
+    PET are passed over, and so is an image without a mask. The mask is the tumour's. Raises InputError where no pair
+    is found.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder.name} is no folder; expected one with {LAYOUT}; check the path")
+    found: dict[str, dict[str, Path]] = defaultdict(dict)
+    for path in sorted(folder.rglob("*")):
+        if not path.name.lower().endswith(SUFFIXES) or not path.is_file():
+            continue
+        place = path.relative_to(folder)
+        words = [word for part in (*place.parts[:-1], _stem(path)) for word in re.split(r"[_\s.]+", part) if word]
+        plain = [word.lower() for word in words]
+        column = next((COLUMN_OF[word] for word in reversed(plain) if word in COLUMN_OF), f"mri_{contrast}")
+        if column not in cohorts.MRI_COLUMNS or not column.startswith("mri_"):
+            continue
+        role = "tumour_mask" if MASK_WORDS & set(plain) else column
+        known = MASK_WORDS | IMAGE_WORDS | set(COLUMN_OF)
+        name = cohorts.name_of("_".join(w for w in words if w.lower() not in known) + "." or folder.name)
+        found[name].setdefault(role, place)
+    rows = [
+        {"case_id": name, "patient_id": name, **{role: str(path) for role, path in files.items()}}
+        for name, files in sorted(found.items())
+        if "tumour_mask" in files and len(files) > 1
+    ]
+    if not rows:
+        raise InputError(f"{folder.name} holds no MRI with a mask; expected {LAYOUT}; rename the files")
+    return pd.DataFrame(rows, columns=list(cohorts.COLUMNS))
+
+
+def _stem(path: Path) -> str:
+    ending = next(s for s in SUFFIXES if path.name.lower().endswith(s))
+    return path.name[: -len(ending)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentSettings:
+    """How a map becomes a mask: averaged over mirrored images, cut at the threshold, the largest piece kept."""
+
+    mirrored: bool = True
+    threshold: float = 0.5
+    largest: bool = True
+
+
+def tumour_map(case: Case, predictor: inference.Predictor, *, program: Settings, mirrored: bool) -> FloatArray:
+    """The probability of diseased tissue, float32 (z, y, x), on the case's own MRI, from the MRI alone.
+
+    mirrored: the mean over the image and its mirror images left-right, up-down and both.
+    """
+    volume = case.inputs.get("mri")
+    if not isinstance(volume, Volume):
+        raise InputError("a case came without an MRI; expected an image to segment; leave the row out")
+    alone = Case(case.id, {"mri": volume})
+    prepared = prepare(alone, spec=predictor.spec, settings=program)
+    grid = prepared.inputs["mri"]
+    assert isinstance(grid, Volume)  # prepare gives the kinds it was given
+    batch = collate([prepared], predictor.spec)
+    image = batch.inputs["mri"]
+    axes: list[tuple[int, ...]] = [(), (-1,), (-2,), (-2, -1)] if mirrored else [()]
+    total = torch.zeros(image.shape[1], *image.shape[-2:])
+    with inference.precision(predictor.device):
+        for flip in axes:
+            turned = inference.moved(_with(batch, image.flip(flip)), predictor.device)
+            total += disease(predictor.model(turned))[0].float().sigmoid().flip(flip).cpu()
+    return onto((total / len(axes)).numpy(), grid.affine, like=volume)
+
+
+def disease(output: ModelOutput) -> torch.Tensor:
+    """Logits (case, slice, y, x) of what a segmentation is scored on: all diseased tissue where a model draws it.
+
+    That a lesion is malignant is known of such a cohort; a model's own doubt about it must not thin the map out.
+    """
+    lesion = output.auxiliary.get("lesion")
+    logits = output.tumour_logits if lesion is None else lesion
+    if logits is None:
+        raise InputError("the model draws no map of the tumour; expected one that does; choose other weights")
+    return logits
+
+
+def drawer(model: Model, *, contrast: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The model's map of disease from slices (case, slice, 3, y, x) of one contrast, without a slide: to be fine-tuned.
+
+    Gives logits (case, slice, y, x). Raises InputError for a contrast the model does not read.
+    """
+    if contrast not in model.spec.contrasts:
+        raise InputError(f"{contrast} came, the model reads {', '.join(model.spec.contrasts)}; choose one of these")
+    channel = model.spec.contrasts.index(contrast)
+
+    def draw(slices: torch.Tensor) -> torch.Tensor:
+        cases, count = slices.shape[:2]
+        stack = slices.new_zeros(cases, count, 3, len(model.spec.contrasts), *slices.shape[-2:])
+        stack[:, :, :, channel] = slices
+        there = torch.ones(cases, count, dtype=torch.bool, device=slices.device)
+        none = torch.zeros(cases, 1, dtype=torch.bool, device=slices.device)
+        batch = Batch(
+            tuple(str(i) for i in range(cases)),
+            {"mri": stack},
+            {"mri": there, "he": none},
+            {"mri": there[:, 0], "he": none[:, 0], "site": none[:, 0]},
+            slices.new_zeros(cases, 1, 2),
+            slices.new_zeros(cases, 3),
+            slices.new_full((cases,), model.spec.mri_spacing_mm),
+        )
+        return disease(model(batch))
+
+    return draw
+
+
+def _with(batch: Batch, image: torch.Tensor) -> Batch:
+    return replace(batch, inputs={**batch.inputs, "mri": image})
+
+
+def mask_of(probability: FloatArray, *, settings: SegmentSettings) -> BoolArray:
+    """The mask of a map: at or above the threshold, of that the largest piece (26 neighbours), its holes filled."""
+    mask: BoolArray = probability >= settings.threshold
+    if not settings.largest or not mask.any():
+        return mask
+    pieces, count = ndimage.label(mask, np.ones((3, 3, 3)))
+    if count > 1:
+        mask = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
+    filled: BoolArray = ndimage.binary_fill_holes(mask)
+    return filled
+
+
+def patient_mean(values: list[float], *, low: float = 0.0, high: float = 1.0) -> Figure:
+    """Mean over patients with Student's 95 % interval, within [low, high]: few patients flatter a bootstrap."""
+    n = len(values)
+    middle = float(np.mean(values))
+    if n < 3:
+        return Figure(middle, None, None, n)
+    reach = float(student.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
+    return Figure(middle, max(low, middle - reach), min(high, middle + reach), n)
+
+
+def overlap(found: BoolArray, truth: BoolArray, volume: Volume) -> dict[str, float]:
+    """Figures of one case on its own grid: dice, iou, hd95_mm, ml_found, ml_true."""
+    ml = abs(float(np.linalg.det(volume.affine[:3, :3]))) / 1000.0
+    return {
+        "dice": dice(found, truth),
+        "iou": iou(found, truth),
+        "hd95_mm": hd95(found, truth, volume.spacing_mm[::-1]),
+        "ml_found": float(found.sum()) * ml,
+        "ml_true": float(truth.sum()) * ml,
+    }
+
+
+def evaluate(
+    source: Path,
+    weights: Path | None = None,
+    *,
+    settings: SegmentSettings | None = None,
+    program: Settings | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Dice, IoU and HD95 of a model's tumour mask on image and mask pairs: a folder (see `pairs`), or a cohort.
+
+    Gives JSON-able {"kind", "model_id", "trained", "dice", "iou", "hd95_mm": {value, low, high, n}, "cases": [{case_id,
+    patient_id, ...}]}; intervals are Student's over patients. weights: None = ADAPTED where it is there, else the
+    shipped ones. Raises InputError where there is nothing to score.
+    """
+    has_table = not source.is_dir() or (source / "cohort.csv").is_file()
+    table, root = (cohorts.read(source), source if source.is_dir() else source.parent) if has_table else (None, source)
+    table = pairs(source) if table is None else table[table["tumour_mask"].notna() | table["lesion_mask"].notna()]
+    if table.empty:
+        raise InputError(f"{source.name} has no row with a tumour_mask or lesion_mask; expected a mask; add the column")
+    program = program or default_settings()
+    predictor = inference.load(weights or (ADAPTED if ADAPTED.is_file() else None), settings=program)
+    settings = settings or SegmentSettings()
+    rows: list[dict[str, Any]] = []
+    for done, (_, row) in enumerate(table.iterrows(), start=1):
+        case = cohorts.admit_row(row, root)
+        truth = case.truth.tumour if case.truth.tumour is not None else case.truth.lesion
+        volume = case.inputs.get("mri")
+        if truth is None or not isinstance(volume, Volume):
+            raise InputError(f"case {row['case_id']} has a mask and no MRI; expected both; fill in an mri_ column")
+        found = tumour_map(case, predictor, program=program, mirrored=settings.mirrored)
+        figures = overlap(mask_of(found, settings=settings), truth, volume)
+        rows.append({"case_id": str(row["case_id"]), "patient_id": str(row["patient_id"]), **figures})
+        if progress:
+            progress(done, len(table))
+    by_patient = pd.DataFrame(rows).groupby("patient_id")[["dice", "iou", "hd95_mm"]].mean()
+    return {
+        "kind": "segmentation",
+        "model_id": predictor.model_id,
+        "trained": predictor.trained,
+        "dice": asdict(patient_mean(by_patient["dice"].tolist())),
+        "iou": asdict(patient_mean(by_patient["iou"].tolist())),
+        "hd95_mm": asdict(patient_mean(by_patient["hd95_mm"].tolist(), high=np.inf)),
+        "cases": rows,
+    }
