@@ -19,10 +19,9 @@ from torch.nn import functional as F
 Artefact = Callable[[Tensor, float, np.random.Generator], Tensor]
 
 
-def spoiled_mri(slices: Tensor, rng: np.random.Generator) -> Tensor:
+def spoiled_mri(slices: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
     """One artefact of MRI on z-scored slices (slice, neighbour, contrast, y, x); absent contrasts stay zeros."""
     name = str(rng.choice(list(MRI)))
-    strength = float(rng.uniform())
     there = slices.flatten(3).any(-1).any(0).any(0)  # (contrast,)
     flat = slices.flatten(0, 1)[:, there]  # (slice * neighbour, contrast, y, x)
     out = slices.clone()
@@ -30,10 +29,10 @@ def spoiled_mri(slices: Tensor, rng: np.random.Generator) -> Tensor:
     return out
 
 
-def spoiled_slide(patches: Tensor, rng: np.random.Generator) -> Tensor:
+def spoiled_slide(patches: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
     """One artefact of slides on patches (patch, 3, y, x) in [0, 1]."""
     name = str(rng.choice(list(SLIDE)))
-    return SLIDE[name](patches, float(rng.uniform()), rng).clamp(0, 1)
+    return SLIDE[name](patches, strength, rng).clamp(0, 1)
 
 
 def _noise(x: Tensor, strength: float, rng: np.random.Generator) -> Tensor:

@@ -15,7 +15,12 @@ from torch.nn import functional as F
 from cmssd_core.blocks.severity import severity_pct
 from cmssd_core.types import Batch, ModelOutput
 
-TERMS = ("malignant", "tumour", "lesion", "bone", "destruction", "dice", "severity")
+TERMS = ("malignant", "tumour", "lesion", "bone", "destruction", "dice", "severity", "gate")
+GATE = (
+    0.75,
+    -0.25,
+    0.20,
+)  # wanted mean of equation 2's gate: of sound inputs, and by damage of the MRI and of the slide
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +28,9 @@ class LossWeights:
     """Weights of the terms. The first two are the paper's lambda_1 and lambda_2; it gives no values.
 
     focal_gamma: exponent of the focal factor, 0 = plain cross-entropy. The rest is ours: cross-entropy of the lesion,
-    of the bone that equation 4 divides by and of destroyed cortex, their overlaps (dice), and the malignancy head.
+    of the bone that equation 4 divides by and of destroyed cortex, their overlaps (dice), the malignancy head, and the
+    gate: section 3.7 says that it turns to the MRI where the slide is damaged, but nothing in equation 5 teaches it to,
+    so its mean is drawn to GATE by how badly training spoilt either input.
     """
 
     tumour: float = 1.0
@@ -34,17 +41,20 @@ class LossWeights:
     destruction: float = 1.0
     dice: float = 1.0
     malignant: float = 1.0
+    gate: float = 0.5
 
 
 @dataclass(frozen=True, eq=False)
 class Targets:
     """What a Batch should give: masks float (case, slice, y, x), malignant float (case,). All on the batch's device.
 
-    A map's name is missing, or a case's whole map is NaN, where it is unknown; malignant is NaN where unknown.
+    A map's name is missing, or a case's whole map is NaN, where it is unknown; malignant is NaN where unknown. damage:
+    (case, 2), how badly training spoilt the MRI and the slide, in [0, 1].
     """
 
     maps: dict[str, Tensor]
     malignant: Tensor
+    damage: Tensor
 
 
 def focal_bce(logits: Tensor, target: Tensor, *, gamma: float) -> Tensor:
@@ -104,5 +114,12 @@ def loss(
             defined = batch.present["mri"] & ~truth.isnan() & ~output.severity_pct.isnan()
             error = (output.severity_pct.float() - truth).nan_to_num() / 100.0
             terms["severity"] = (error**2 * defined).sum() / of
+    fused = batch.present["mri"] & batch.present["he"]
+    if "cross" in output.attention and bool(fused.any()):
+        cells = output.attention["cross"].float() * batch.valid["mri"][:, :, None, None]
+        found = cells.mean(dim=(1, 2, 3)) / batch.valid["mri"].float().mean(1).clamp(min=1e-6)
+        wanted = GATE[0] + targets.damage @ targets.damage.new_tensor(GATE[1:])
+        away = F.binary_cross_entropy(found.clamp(1e-6, 1 - 1e-6), wanted, reduction="none")
+        terms["gate"] = (away * fused).sum() / of
     total = torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum()
     return {"total": total, **terms}

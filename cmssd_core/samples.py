@@ -138,24 +138,27 @@ def batch_of(rows: list[Sample], ids: tuple[str, ...], *, hide: str | None = Non
         stacked["site_voxel"],
         stacked["spacing_mm"],
     )
-    return batch, Targets(maps, stacked["malignant"])
+    return batch, Targets(maps, stacked["malignant"], stacked["damage"])
 
 
 def draw(sample: Sample, *, stage: Stage, settings: DrawSettings, rng: np.random.Generator) -> Sample:
     """One case as a step sees it: chosen slices and patches, a window of them, changed as the settings say."""
-    out = _drawn_mri(sample, stage, settings, rng)
+    # How badly the MRI and the slide are spoilt, in [0, 1].
+    damage = [float(rng.uniform()) if rng.random() < settings.artefacts and stage.hide != m else 0.0
+              for m in ("mri", "he")]  # fmt: skip
+    out = _drawn_mri(sample, stage, settings, damage[0], rng)
     bag = len(sample["he"])
     picked = torch.tensor(
         np.arange(bag) if stage.patches == bag else rng.choice(bag, stage.patches, replace=stage.patches > bag)
     )
     he = sample["he"][picked].float() / 255
     if stage.hide != "he":
-        he = _changed_slide(he, settings, rng)
+        he = _changed_slide(he, settings, damage[1], rng)
     fixed = {name: sample[name] for name in ("malignant", "spacing_mm")}
-    return out | fixed | {"he": he, "patch_mm": sample["patch_mm"][picked]}
+    return out | fixed | {"he": he, "patch_mm": sample["patch_mm"][picked], "damage": torch.tensor(damage)}
 
 
-def _drawn_mri(sample: Sample, stage: Stage, settings: DrawSettings, rng: np.random.Generator) -> Sample:
+def _drawn_mri(sample: Sample, stage: Stage, settings: DrawSettings, damage: float, rng: np.random.Generator) -> Sample:
     count = len(sample["mri"])
     if stage.slices >= count:
         chosen = np.sort(np.resize(np.arange(count), stage.slices)) if stage.slices > count else np.arange(count)
@@ -175,7 +178,7 @@ def _drawn_mri(sample: Sample, stage: Stage, settings: DrawSettings, rng: np.ran
     voxel[1:] -= torch.tensor([top, left])
     site = site and bool(((voxel[1:] >= 0) & (voxel[1:] < edge)).all())
     if stage.hide != "mri":
-        mri = _changed_mri(mri, settings, rng)
+        mri = _changed_mri(mri, settings, damage, rng)
     if settings.mirror and rng.random() < 0.5:  # mirror the MRI; the site moves along
         mri, masks = mri.flip(-1), {name: mask.flip(-1) for name, mask in masks.items()}
         voxel[2] = mri.shape[-1] - 1 - voxel[2]
@@ -213,7 +216,7 @@ def _slices(sample: Sample, rng: np.random.Generator, wanted: int) -> np.ndarray
     return np.sort(np.array(first + [int(i) for i in rng.choice(rest, wanted - len(first), replace=False)]))
 
 
-def _changed_mri(mri: Tensor, settings: DrawSettings, rng: np.random.Generator) -> Tensor:
+def _changed_mri(mri: Tensor, settings: DrawSettings, damage: float, rng: np.random.Generator) -> Tensor:
     """Change intensities, hide contrasts, add an artefact. A contrast that is not there (all zeros) stays zeros."""
     there = [c for c in range(mri.shape[2]) if bool(mri[:, :, c].any())]
     kept = [c for c in there if not rng.random() < settings.contrast_dropout] or [int(rng.choice(there))]
@@ -222,14 +225,14 @@ def _changed_mri(mri: Tensor, settings: DrawSettings, rng: np.random.Generator) 
         out[:, :, c] = mri[:, :, c] * (1 + settings.gain * rng.standard_normal()) + settings.shift * (
             rng.standard_normal()
         )
-    return augment.spoiled_mri(out, rng) if rng.random() < settings.artefacts else out
+    return augment.spoiled_mri(out, damage, rng) if damage else out
 
 
-def _changed_slide(he: Tensor, settings: DrawSettings, rng: np.random.Generator) -> Tensor:
+def _changed_slide(he: Tensor, settings: DrawSettings, damage: float, rng: np.random.Generator) -> Tensor:
     """Change the colours, turn the patches, add an artefact."""
     if settings.stain:
         scale = torch.tensor(1 + settings.stain * rng.standard_normal((1, 3, 1, 1)), dtype=torch.float32)
         he = torch.exp(torch.log(he.clamp(min=1 / 255)) * scale)
-    if rng.random() < settings.artefacts:
-        he = augment.spoiled_slide(he, rng)
+    if damage:
+        he = augment.spoiled_slide(he, damage, rng)
     return torch.rot90(he, int(rng.integers(4)), (-2, -1)) if settings.mirror else he

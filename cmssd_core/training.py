@@ -283,7 +283,7 @@ def _validate(
 def _moved(batch: Batch, targets: Targets, device: torch.device) -> tuple[Batch, Targets]:
     """Both on the device."""
     maps = {name: mask.to(device) for name, mask in targets.maps.items()}
-    return moved(batch, device), Targets(maps, targets.malignant.to(device))
+    return moved(batch, device), Targets(maps, targets.malignant.to(device), targets.damage.to(device))
 
 
 class _Team:

@@ -125,9 +125,10 @@ def test_cases_without_an_mri_do_not_move_the_maps() -> None:
     batch = random_batch(model.spec)
     present = {**batch.present, "mri": torch.tensor([True, False])}
     batch = replace(batch, present=present)
-    truth = Targets(torch.zeros(2, 3, 64, 64), torch.ones(2, 3, 64, 64), torch.zeros(2))
-    other = Targets(truth.tumour.clone(), truth.bone.clone(), truth.malignant)
-    other.tumour[1] = 1
+    masks = {"tumour": torch.zeros(2, 3, 64, 64), "bone": torch.ones(2, 3, 64, 64)}
+    truth = Targets(masks, torch.zeros(2), torch.zeros(2, 2))
+    other = Targets({name: mask.clone() for name, mask in masks.items()}, truth.malignant, truth.damage)
+    other.maps["tumour"][1] = 1
     one = loss(model(batch), truth, batch, weights=LossWeights())
     two = loss(model(batch), other, batch, weights=LossWeights())
     for name in one:
