@@ -1,51 +1,53 @@
-"""Training: learns, survives a kill at any moment, resumes bit-exact, refuses what it cannot train on."""
+"""Training: learns, survives a kill at any moment, resumes bit-exact, is the same in parts and by two processes."""
 
 from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
+from tiny import tiny_cohort
 
 from cmssd_core import cohort as cohorts
-from cmssd_core import samples
+from cmssd_core import recipe, samples
 from cmssd_core.config import Settings
 from cmssd_core.models.cmssd import CMSSD
-from cmssd_core.training import CHECKPOINT, TrainSettings, rate, settings_from, train
+from cmssd_core.recipe import DrawSettings, Stage, TrainSettings, for_needs, rate, scaled, settings_from
+from cmssd_core.run_folder import CHECKPOINT
+from cmssd_core.samples import Sample
+from cmssd_core.training import _draw, picked, train
 from cmssd_core.types import InputError
 from cmssd_core.weights_file import load
 
-TINY_RUN = TrainSettings(
-    steps=6,
-    batch=2,
-    checkpoint_every=2,
-    warmup=2,
-    n4=False,
-    pretrain_he=1,
-    pretrain_mri=1,
-    draw=samples.DrawSettings(slices=1, patches=1),
-    threads=2,
+ALONE = (
+    Stage(name="slide", steps=1, learning_rate=1e-3, hide="mri", slices=1, patches=1),
+    Stage(name="windows", steps=2, learning_rate=1e-3, hide="he", slices=1, patches=1, crop_px=32),
+    Stage(name="both", steps=3, learning_rate=1e-3, slices=1, patches=1, slow_rate=0.2),
 )
-CONFIG = json.dumps(
-    {
-        "steps": 6,
-        "batch": 2,
-        "checkpoint_every": 2,
-        "warmup": 2,
-        "n4": False,
-        "pretrain_he": 1,
-        "pretrain_mri": 1,
-        "threads": 2,
-        "draw": {"slices": 1, "patches": 1},
-    }
+TINY_RUN = TrainSettings(
+    stages=ALONE, batch=2, checkpoint_every=2, validate_every=2, warmup=2, n4=False, amp="off", threads=2
+)
+ONE_SLICE = Stage(name="one", steps=1, learning_rate=1e-3, slices=1, patches=1)
+STILL = DrawSettings(
+    modality_dropout=0,
+    contrast_dropout=0,
+    site_dropout=0,
+    artefacts=0,
+    gain=0,
+    shift=0,
+    stain=0,
+    mirror=False,
 )
 
 
@@ -57,21 +59,26 @@ def finished(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tensors(out: Path) -> dict[str, torch.Tensor]:
-    from safetensors.torch import load_file
-
     return load_file(str(out / CHECKPOINT))
 
 
+def rows_of(out: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((out / "metrics.csv").open()))
+
+
 def test_a_run_leaves_what_it_promises(finished: Path) -> None:
-    assert {"config.json", "metrics.csv", "weights.safetensors", CHECKPOINT} <= {p.name for p in finished.iterdir()}
-    rows = list(csv.DictReader((finished / "metrics.csv").open()))
-    assert [int(row["step"]) for row in rows] == list(range(6))
+    expected = {"config.json", "environment.json", "metrics.csv", "weights.safetensors", CHECKPOINT}
+    assert expected <= {p.name for p in finished.iterdir()}
+    assert [int(row["step"]) for row in rows_of(finished)] == list(range(6))
+    assert [row["stage"] for row in rows_of(finished)] == ["slide", *["windows"] * 2, *["both"] * 3]
     _, info, _ = load(finished / "weights.safetensors")
     assert info.trained == "4 synthetic cases (preset paper), research use only"
+    told = json.loads((finished / "environment.json").read_text())
+    assert told["libraries"]["torch"] == torch.__version__
 
 
 def test_a_run_killed_at_any_moment_resumes_bit_exact(finished: Path, cohort: Path, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(CONFIG)
+    (tmp_path / "config.json").write_text(json.dumps(asdict(TINY_RUN)))
     command = [sys.executable, "-m", "cmssd_core.cli", "train", str(cohort), "--config", str(tmp_path / "config.json")]
     command += ["--size", "compact", "--out", str(tmp_path / "run")]
     environment = {"PATH": "/usr/bin:/bin"}
@@ -87,8 +94,35 @@ def test_a_run_killed_at_any_moment_resumes_bit_exact(finished: Path, cohort: Pa
     assert expected.keys() == found.keys()
     for name in expected:
         assert torch.equal(expected[name], found[name]), name
-    rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
-    assert [int(row["step"]) for row in rows] == list(range(6))
+    assert [int(row["step"]) for row in rows_of(tmp_path / "run")] == list(range(6))
+
+
+TWO = """
+import sys
+from pathlib import Path
+from cmssd_core.recipe import settings_from
+from cmssd_core.training import train
+if __name__ == "__main__":
+    train(Path(sys.argv[1]), Path(sys.argv[2]), settings=settings_from(Path(sys.argv[3]).read_text()))
+"""
+
+
+def test_two_processes_and_one_in_parts_train_the_same_weights(cohort: Path, tmp_path: Path) -> None:
+    run = replace(TINY_RUN, batch=4, threads=1)
+    train(cohort, tmp_path / "one", settings=run)
+    train(cohort, tmp_path / "parts", settings=replace(run, accumulate=3))
+    (tmp_path / "two.py").write_text(TWO)
+    (tmp_path / "config.json").write_text(recipe.text_of(run))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    words = [str(tmp_path / "two.py"), str(cohort), str(tmp_path / "two"), str(tmp_path / "config.json")]
+    here = {**os.environ, "OMP_NUM_THREADS": "1", "CMSSD_DEVICE": "cpu"}
+    subprocess.run([*launch, *words], check=True, capture_output=True, timeout=240, env=here)
+    one = {k: t for k, t in tensors(tmp_path / "one").items() if k.startswith("model.")}
+    for other in ("parts", "two"):
+        found = tensors(tmp_path / other)
+        assert max(float((one[name] - found[name]).abs().max()) for name in one) < 1e-5, other
+    assert len(rows_of(tmp_path / "two")) == 6
+    assert json.loads((tmp_path / "two" / "environment.json").read_text())["processes"] == 2
 
 
 def test_a_run_folder_is_not_overwritten_without_resume(finished: Path, cohort: Path) -> None:
@@ -107,18 +141,36 @@ def test_a_cohort_without_training_cases_is_refused(cohort: Path, tmp_path: Path
 
 @pytest.mark.parametrize(
     "text",
-    ["not json", '{"speed": 1}', '{"draw": {"depth": 1}}', "[1]", '{"steps": "x"}', '{"steps": 5, "pretrain_he": 9}'],
+    [
+        "not json",
+        "[1]",
+        '{"speed": 1}',
+        '{"draw": {"depth": 1}}',
+        '{"batch": "x"}',
+        '{"batch": true}',
+        '{"amp": "fp8"}',
+        '{"accumulate": 0}',
+        '{"stages": []}',
+        '{"stages": [{"name": "a", "steps": "x", "learning_rate": 1}]}',
+    ],
 )
 def test_a_config_that_does_not_fit_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="does not fit"):
         settings_from(text)
 
 
-def test_the_learning_rate_warms_up_and_falls_as_a_cosine() -> None:
-    run = TrainSettings(steps=110, warmup=10, learning_rate=1.0, pretrain_he=0, pretrain_mri=0)
+def test_a_config_says_all_of_a_run() -> None:
+    run = replace(TINY_RUN, draw=STILL, aggo=False)
+    assert settings_from(recipe.text_of(run)) == run
+
+
+def test_the_learning_rate_warms_up_and_falls_as_a_cosine_in_each_stage() -> None:
+    stage = Stage(name="a", steps=110, learning_rate=1.0)
+    run = TrainSettings(stages=(stage, replace(stage, learning_rate=0.5)), warmup=10)
     assert rate(0, run) == pytest.approx(0.1)
     assert rate(9, run) == 1.0
     assert rate(60, run) == pytest.approx(0.5)
+    assert rate(110 + 60, run) == pytest.approx(0.25)
     torch_says = torch.optim.lr_scheduler.CosineAnnealingLR(
         torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0), T_max=100
     )
@@ -128,61 +180,85 @@ def test_the_learning_rate_warms_up_and_falls_as_a_cosine() -> None:
         torch_says.step()
 
 
-def sample(finished: Path) -> samples.Sample:
-    return samples.load(sorted((finished / "prepared").glob("*/*.safetensors"))[0])
+def test_a_recipe_keeps_its_budget_when_scaled_or_fitted_to_one_modality() -> None:
+    run = TrainSettings()
+    assert scaled(run, 101).steps == 101
+    alone = for_needs(run, ("he",))
+    assert alone.steps == run.steps
+    assert all(stage.hide != "he" for stage in alone.stages)
+    assert for_needs(run, ("mri", "he")) == run
 
 
-def test_what_a_step_draws_depends_on_seed_and_step_alone(finished: Path) -> None:
-    one, other = (
-        samples.draw([sample(finished)], ("a",), rng=np.random.default_rng([1, 7]), settings=samples.DrawSettings())
-        for _ in range(2)
-    )
-    assert torch.equal(one[0].inputs["mri"], other[0].inputs["mri"])
-    assert torch.equal(one[0].inputs["he"], other[0].inputs["he"])
-    assert torch.equal(one[1].tumour, other[1].tumour)
+def test_every_epoch_shows_every_case_once() -> None:
+    run = TrainSettings(batch=4)
+    seen = [i for step in range(5) for i in picked(step, 10, run)]
+    assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
+    assert seen[:10] != seen[10:]
+
+
+def path_of(finished: Path) -> Path:
+    return sorted((finished / "prepared").glob("*/*.safetensors"))[0]
+
+
+def test_what_is_drawn_of_a_case_does_not_depend_on_its_company(finished: Path) -> None:
+    paths = sorted((finished / "prepared").glob("*/*.safetensors"))
+    alone, _ = _draw(paths, [1], 7, ONE_SLICE, TINY_RUN)
+    among, _ = _draw(paths, [0, 1, 2], 7, ONE_SLICE, TINY_RUN)
+    assert torch.equal(alone.inputs["mri"][0], among.inputs["mri"][1])
+    assert torch.equal(alone.inputs["he"][0], among.inputs["he"][1])
+    later, _ = _draw(paths, [1], 8, ONE_SLICE, TINY_RUN)
+    assert not torch.equal(alone.inputs["mri"], later.inputs["mri"])
+
+
+def drawn(sample: Sample, stage: Stage = ONE_SLICE, settings: DrawSettings = STILL, seed: int = 0) -> Sample:
+    return samples.draw(sample, stage=stage, settings=settings, rng=np.random.default_rng(seed))
 
 
 def test_a_whole_sample_is_what_inference_sees(finished: Path, cohort: Path) -> None:
     from cmssd_core.cases import collate, prepare
 
     spec = CMSSD("compact").spec
-    path = sorted((finished / "prepared").glob("*/*.safetensors"))[0]
+    path = path_of(finished)
     row = cohorts.read(cohort).set_index("case_id").loc[path.stem]
     prepared = prepare(cohorts.admit_row(row, cohort), spec=spec, settings=Settings(n4=False))
     stored = samples.load(path)
-    still = samples.DrawSettings(
-        slices=len(stored["mri"]),
-        patches=len(stored["he"]),
-        modality_dropout=0,
-        contrast_dropout=0,
-        site_dropout=0,
-        gain=0,
-        shift=0,
-        stain=0,
-        mirror=False,
-    )
     expected = collate([prepared], spec)
-    found, _ = samples.draw([stored], (path.stem,), rng=np.random.default_rng(0), settings=still)
+    whole = Stage(name="all", steps=1, learning_rate=0.0, slices=len(stored["mri"]), patches=len(stored["he"]))
+    found, targets = samples.batch_of([drawn(stored, whole)], (path.stem,))
     torch.testing.assert_close(found.inputs["mri"], expected.inputs["mri"], atol=2e-2, rtol=1e-3)  # half precision
     torch.testing.assert_close(found.inputs["he"], expected.inputs["he"], atol=1 / 255, rtol=0)
     torch.testing.assert_close(found.site_voxel, expected.site_voxel, atol=1e-3, rtol=0)
     assert bool(found.present["site"]) == bool(expected.present["site"])
+    assert targets.maps.keys() == {"tumour", "bone", "lesion", "destruction"}
+
+
+def test_a_window_shows_the_same_pixels_of_image_and_masks(finished: Path) -> None:
+    stored = samples.load(path_of(finished))
+    stored["lesion"] = (stored["mri"][:, 0] > 0.5).to(torch.uint8)
+    stage = replace(ONE_SLICE, slices=2, crop_px=32)
+    for seed in range(5):
+        found = drawn(stored, stage, seed=seed)
+        assert found["mri"].shape[-2:] == (32, 32)
+        assert torch.equal(found["lesion"] > 0, found["mri"][:, 1, 0] > 0.5)
+
+
+def hidden(finished: Path, runs: int, settings: TrainSettings) -> float:
+    paths: Sequence[Path] = [path_of(finished)]
+    batches = [_draw(list(paths), [0], step, ONE_SLICE, settings)[0] for step in range(runs)]
+    assert all(bool(b.present["mri"] | b.present["he"]) for b in batches)
+    return float(np.mean([not bool(b.present["mri"] & b.present["he"]) for b in batches]))
 
 
 def test_modality_dropout_hides_one_modality_in_the_stated_share_of_batches(finished: Path) -> None:
-    settings = samples.DrawSettings(slices=1, patches=1)
-    hidden = []
-    for step in range(400):
-        batch, _ = samples.draw([sample(finished)], ("a",), rng=np.random.default_rng(step), settings=settings)
-        assert bool(batch.present["mri"] | batch.present["he"])
-        hidden.append(not bool(batch.present["mri"] & batch.present["he"]))
-    assert np.mean(hidden) == pytest.approx(0.15, abs=0.06)
+    assert hidden(finished, 400, replace(TINY_RUN, draw=replace(STILL, modality_dropout=0.15))) == pytest.approx(
+        0.15, abs=0.06
+    )
+    assert hidden(finished, 20, replace(TINY_RUN, draw=STILL)) == 0
 
 
 def test_contrast_dropout_always_leaves_one_contrast(finished: Path) -> None:
-    settings = samples.DrawSettings(slices=1, patches=1, contrast_dropout=1.0, modality_dropout=0)
-    batch, _ = samples.draw([sample(finished)], ("a",), rng=np.random.default_rng(0), settings=settings)
-    assert int(batch.inputs["mri"].flatten(4).any(-1).any(2).sum()) == 1
+    found = drawn(samples.load(path_of(finished)), settings=replace(STILL, contrast_dropout=1.0))
+    assert int(found["mri"].flatten(3).any(-1).any(1).any(0).sum()) == 1
 
 
 def test_a_damaged_prepared_case_is_named(tmp_path: Path) -> None:
@@ -192,22 +268,34 @@ def test_a_damaged_prepared_case_is_named(tmp_path: Path) -> None:
 
 
 def test_training_lowers_the_loss(cohort: Path, tmp_path: Path) -> None:
-    run = replace(TINY_RUN, steps=40, batch=4, checkpoint_every=40, learning_rate=2e-3, pretrain_he=0, pretrain_mri=0)
-    train(cohort, tmp_path, settings=run)
-    rows = [row for row in csv.DictReader((tmp_path / "metrics.csv").open()) if row["tumour"]]
-    loss = [float(row["bone"]) for row in rows]
+    stage = Stage(name="mri", steps=40, learning_rate=2e-3, hide="he", slices=1, patches=1)
+    train(cohort, tmp_path, settings=replace(TINY_RUN, stages=(stage,), batch=4, checkpoint_every=40, draw=STILL))
+    loss = [float(row["bone"]) for row in rows_of(tmp_path)]
     assert np.mean(loss[-8:]) < 0.7 * np.mean(loss[:8])
 
 
+def test_the_weights_of_a_run_are_the_best_of_its_looks_at_the_validation_split(tmp_path: Path) -> None:
+    folder = tiny_cohort(tmp_path / "cohort", cases=6, split="train")
+    table = cohorts.read(folder)
+    table.assign(split=["train"] * 4 + ["val"] * 2).to_csv(folder / "cohort.csv", index=False)
+    stage = replace(ALONE[2], steps=12, learning_rate=0.3)  # far too fast: it gets worse
+    out = tmp_path / "run"
+    train(folder, out, settings=replace(TINY_RUN, stages=(stage,), validate_every=1, patience=3, warmup=1))
+    looks = [float(row["validation"]) for row in rows_of(out)]
+    best = int(np.argmin(looks))
+    assert len(looks) < 12
+    assert len(looks) == best + 1 + 4  # patience 3: the fourth look without improvement ends it
+    kept = load_file(str(out / "best.safetensors"))
+    shipped = load_file(str(out / "weights.safetensors"))
+    assert all(torch.equal(kept[name].half(), shipped[name]) for name in kept)
+
+
 def test_which_slices_are_drawn_does_not_depend_on_the_label(finished: Path) -> None:
-    benign = sample(finished)
+    benign = samples.load(path_of(finished))
     malignant = {**benign, "tumour": benign["bone"], "malignant": torch.tensor(1.0)}
-    for step in range(20):
-        drawn = [
-            samples.draw([s], ("a",), rng=np.random.default_rng(step), settings=samples.DrawSettings(slices=2))[0]
-            for s in (benign, malignant)
-        ]
-        assert torch.equal(drawn[0].inputs["mri"], drawn[1].inputs["mri"])
+    for seed in range(20):
+        one, other = (drawn(s, replace(ONE_SLICE, slices=2, crop_px=32), seed=seed) for s in (benign, malignant))
+        assert torch.equal(one["mri"], other["mri"])
 
 
 def test_cases_prepared_for_another_size_or_cohort_are_not_taken_for_these(finished: Path, cohort: Path) -> None:
@@ -228,7 +316,8 @@ def test_cases_prepared_for_another_size_or_cohort_are_not_taken_for_these(finis
 
 
 def test_a_run_can_start_from_other_weights(finished: Path, cohort: Path, tmp_path: Path) -> None:
-    run = replace(TINY_RUN, steps=1, pretrain_he=0, pretrain_mri=0, learning_rate=0.0)
+    stage = replace(ONE_SLICE, learning_rate=0.0)
+    run = replace(TINY_RUN, stages=(stage,))
     train(cohort, tmp_path / "run", settings=run, init=finished / "weights.safetensors")
     one, other = (load(folder / "weights.safetensors")[0].state_dict() for folder in (finished, tmp_path / "run"))
     assert all(torch.equal(one[name], other[name]) for name in one)
