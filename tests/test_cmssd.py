@@ -107,8 +107,8 @@ def test_focal_loss_without_the_factor_is_cross_entropy() -> None:
 
 
 def test_the_focal_factor_moves_weight_from_easy_to_hard() -> None:
-    logits, target = torch.tensor([4.0, -1.0]), torch.tensor([1.0, 1.0])  # easy, hard
-    plain, focal = focal_bce(logits, target, gamma=0.0), focal_bce(logits, target, gamma=2.0)
+    logits, target = torch.tensor([[4.0, -1.0]]), torch.tensor([[1.0, 1.0]])  # one case: easy, hard
+    plain, focal = focal_bce(logits, target, gamma=0.0)[0], focal_bce(logits, target, gamma=2.0)[0]
     assert float(focal[1] / focal[0]) > float(plain[1] / plain[0]) * 100
 
 
