@@ -184,7 +184,7 @@ def run(
     data: Path, weights: Path, out: Path, *, arms: list[str], patients: list[str], settings: FineTuneSettings
 ) -> None:
     """Every fold that has no result yet; one JSON a fold."""
-    program = Settings(n4=False, device="cpu")  # the T1 of this collection are corrected already
+    program = Settings(device="cpu")
     cases = cases_of(data)
     model_id = weights_file.load(weights)[2]
     for arm in arms:
@@ -252,7 +252,7 @@ def adapt(data: Path, weights: Path, to: Path, *, settings: FineTuneSettings) ->
     cases = cases_of(data)
     model, info, model_id = weights_file.load(weights)
     contrast = next(iter(cases.values())).inputs["mri"].contrasts[0]
-    program = Settings(n4=False, device="cpu")
+    program = Settings(device="cpu")  # prepared as `cmssd evaluate` will prepare what comes later
     scans = [scan_of(case, model.spec, program) for case in cases.values()]
     fine_tune(
         model, segment.drawer(model, contrast=contrast), scans, settings=settings, progress=_tell("adapted", "nobody")

@@ -70,6 +70,28 @@ def pairs(folder: Path, *, contrast: str = "t1") -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(cohorts.COLUMNS))
 
 
+def are_pairs(source: Path) -> bool:
+    """Whether a source is a folder of image and mask pairs, and no cohort."""
+    if not source.is_dir() or (source / "cohort.csv").is_file():
+        return False
+    try:
+        return len(pairs(source)) > 0
+    except InputError:
+        return False
+
+
+def in_words(told: dict[str, Any]) -> list[str]:
+    """The figures of `evaluate` as lines for a terminal."""
+    lines = [f"{case['case_id']}: Dice {case['dice']:.3f}, HD95 {case['hd95_mm']:.0f} mm" for case in told["cases"]]
+    for name, label in (("dice", "Dice"), ("iou", "IoU"), ("hd95_mm", "HD95 mm")):
+        found = told[name]
+        doubt = (
+            "too few patients for an interval" if found["low"] is None else f"{found['low']:.3f} to {found['high']:.3f}"
+        )
+        lines.append(f"{label}: {found['value']:.3f} ({doubt}; {found['n']} patients)")
+    return [*lines, f"{told['model_id']}, trained on {told['trained']}"]
+
+
 def _stem(path: Path) -> str:
     ending = next(s for s in SUFFIXES if path.name.lower().endswith(s))
     return path.name[: -len(ending)]

@@ -86,6 +86,35 @@ def tiles(source: Path, *, mpp: float | None = None) -> tuple[pd.DataFrame, Path
     return table.reindex(columns=list(cohorts.COLUMNS)), root
 
 
+def are_tiles(source: Path) -> bool:
+    """Whether a source is a folder of tiles or a table of them, and no cohort of cases."""
+    if source.is_dir():
+        if (source / "cohort.csv").is_file():
+            return are_tiles(source / "cohort.csv")
+        return any(path.suffix.lower() in SUFFIXES for path in source.rglob("*"))
+    try:
+        table = pd.read_csv(source, dtype=str).dropna(axis=1, how="all")
+    except (ValueError, OSError):
+        return False
+    told = {re.sub(r"[^a-z0-9]", "", str(name).lower()) for name in table.columns}
+    of_cases = set(cohorts.MRI_COLUMNS) | set(cohorts.MASK_COLUMNS) | {"malignant", "severity_pct"}
+    return all(told & set(NAMES[ours]) for ours in ("slide", "tissue_class")) and not of_cases & set(table.columns)
+
+
+def in_words(told: dict[str, Any]) -> list[str]:
+    """The figures of `evaluate` as lines for a terminal."""
+    lines = []
+    for name in (key for key in told if key.startswith(("tumour_", "three_", "recall_"))):
+        found, label = told[name], name.replace("_", " ")
+        if found["value"] is None:
+            lines.append(f"{label}: none, {found['reason']}")
+            continue
+        doubt = "too few for an interval" if found["low"] is None else f"{found['low']:.3f} to {found['high']:.3f}"
+        lines.append(f"{label}: {found['value']:.3f} ({doubt}; {found['n']} tiles)")
+    few = f"tiles of {told['n_patients']} patients, counted as if independent, which flatters the intervals"
+    return [*lines, few, f"{told['model_id']}; classes learned on {told['trained']}"]
+
+
 def _from_names(folder: Path) -> pd.DataFrame:
     found = sorted(p.relative_to(folder) for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     if not found:

@@ -84,6 +84,9 @@ def test_pairs_are_scored_with_intervals_over_patients(cohort: Path, weights: Pa
     folder = lay_out(cohort, tmp_path, "a folder a patient")
     found = segment.evaluate(folder, weights, program=QUICK)
     json.dumps(found, allow_nan=False)
+    assert segment.are_pairs(folder)
+    assert not segment.are_pairs(cohort)
+    assert "(0." in segment.in_words(found)[-3]
     assert found["kind"] == "segmentation"
     assert found["dice"]["n"] == 4
     dices = [case["dice"] for case in found["cases"]]

@@ -177,6 +177,7 @@ def test_tiles_are_scored_from_their_files(folder: Path, weights: Path) -> None:
     tiles.save_head(head, tiles.head_of(weights))
     found = tiles.evaluate(folder, weights, mpp=1.0, program=QUICK)
     json.dumps(found, allow_nan=False)
+    assert any(line.startswith("tumour accuracy: ") for line in tiles.in_words(found))
     assert found["kind"] == "tiles"
     assert found["n_patients"] == 2
     assert found["tumour_accuracy"]["n"] == 5
