@@ -102,7 +102,7 @@ def draw_case(number: int, *, settings: SynthSettings) -> Drawn:
     )
     slide = section(latent, place, size_px=settings.slide_px, rng=rng, mpp=settings.slide_mpp)
     drawn = _spoilt(Drawn(body, slide, settings.slide_quality), stream("artefact", number, settings=settings), settings)
-    return replace(_trapped(drawn, shortcut, chance), trap=shortcut != "none")
+    return _trapped(drawn, shortcut, chance)
 
 
 def _spoilt(drawn: Drawn, rng: np.random.Generator, settings: SynthSettings) -> Drawn:
@@ -117,10 +117,12 @@ def _spoilt(drawn: Drawn, rng: np.random.Generator, settings: SynthSettings) -> 
 
 def _trapped(drawn: Drawn, shortcut: str, rng: np.random.Generator) -> Drawn:
     body, slide = drawn.body, drawn.slide
+    # A lesion that fills its bone leaves no marrow for more oedema.
+    drawn = replace(drawn, trap=shortcut != "none" and (shortcut != "oedema" or bool(body.extra_oedema.any())))
     if shortcut == "marker":
         images, where = shortcuts.mark(body.images)
         return replace(drawn, body=replace(body, images=images), trap_mask=where)
-    if shortcut == "oedema":
+    if shortcut == "oedema" and drawn.trap:
         return replace(drawn, trap_mask=body.extra_oedema)
     if shortcut == "coil":
         return replace(drawn, body=replace(body, images=shortcuts.shade(body.images, body.affine)))

@@ -153,7 +153,8 @@ def scan(
     extra = inner & ~lesion & ~oedema & (edge < rim_mm + extra_oedema_mm) & (extra_oedema_mm > 0)
     tissue[oedema] = OEDEMA
     if mimics is not None and mimics.soft_oedema_mm > 0:
-        near = (depth >= 0) & (depth < mimics.soft_oedema_mm) & (np.abs(along - middle) < lesion_mm * stretch)
+        thinning = 1 - ((along - middle) / (lesion_mm * stretch)) ** 2
+        near = (depth >= 0) & (depth < mimics.soft_oedema_mm * thinning)
         tissue[near & (tissue == MUSCLE) & (field(4.0) > -0.5)] = OEDEMA
     tissue[lesion] = LESION
     mineral = lesion & (field(3.0) > rng.uniform(1.0, 2.5))
