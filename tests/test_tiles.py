@@ -113,6 +113,18 @@ def test_a_broken_table_of_tiles_is_refused_in_a_sentence(rows, said: str, folde
     assert len(str(mistake.value).splitlines()) == 1
 
 
+def test_tiles_are_told_from_a_cohort_of_cases(folder: Path, cohort: Path) -> None:
+    assert tiles.are_tiles(folder)
+    assert not tiles.are_tiles(cohort)
+    assert not tiles.are_tiles(folder / "nowhere.csv")
+    table, _ = tiles.tiles(folder, mpp=1.0)
+    cohorts.write_table(table, folder / "cohort.csv")
+    assert tiles.are_tiles(folder)
+    assert tiles.are_tiles(folder / "cohort.csv")
+    again, _ = tiles.tiles(folder / "cohort.csv")
+    assert again["patient_id"].tolist() == table["patient_id"].tolist()
+
+
 def test_a_tile_without_class_or_resolution_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no microns per pixel; pass --mpp"):
         tiles.tiles(folder)
