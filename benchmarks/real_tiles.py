@@ -183,36 +183,32 @@ def _name(arm: str, predictor: inference.Predictor, steps: int, seed: int) -> st
 
 
 def table(out: Path) -> str:
-    """Every arm: accuracy by held-back patient with Wilson's interval, balanced accuracy and ROC area over all."""
-    lines = []
-    for folder in sorted(out.glob("tiles/*")):
-        folds = {p.stem: json.loads(p.read_text())["tiles"] for p in sorted(folder.glob("*.json"))}
-        rows = pd.DataFrame([{**row, "patient": name} for name, fold in folds.items() for row in fold])
-        if rows.empty:
-            continue
+    """Every arm: accuracy by held-back patient with Wilson's interval, over all, right by class, balanced, ROC area."""
+    found: dict[str, pd.DataFrame] = {}
+    for path in sorted(out.glob("tiles/*/*.json")):
+        rows = pd.DataFrame(json.loads(path.read_text())["tiles"]).assign(patient=path.stem)
+        found[path.parent.name] = pd.concat([found.get(path.parent.name), rows])
+    if not found:
+        return "no fold is there yet"
+    patients = sorted({name for rows in found.values() for name in rows["patient"]})
+    heads = ["arm", *patients, "all tiles", "right, by patient and class", "balanced", "ROC area"]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for name, rows in found.items():
         tumour, p = (rows["tissue_class"] != "non_tumor").to_numpy(), rows["p_tumour"].to_numpy()
         right = (p >= 0.5) == tumour
-        if not lines:
-            lines = [
-                "| arm | " + " | ".join(folds) + " | all tiles | balanced | ROC area |",
-                "|---" * (len(folds) + 4) + "|",
-            ]
-        cells = [_share(right[(rows["patient"] == name).to_numpy()]) for name in folds]
+        of = {who: right[(rows["patient"] == who).to_numpy()] for who in patients}
+        by_class = rows.assign(right=right).groupby(["patient", "tissue_class"])["right"].agg(["sum", "count"])
+        each = "; ".join(f"{who} {said} {a} of {b}" for (who, said), (a, b) in by_class.iterrows())
         balanced = np.mean([right[tumour == label].mean() for label in np.unique(tumour)])
         whole = area(tumour, p)
-        lines.append(
-            f"| {folder.name} | "
-            + " | ".join([*cells, _share(right), f"{balanced:.2f}", "-" if whole is None else f"{whole:.2f}"])
-            + " |"
-        )
-        by_class = rows.assign(right=right).groupby(["patient", "tissue_class"])["right"].agg(["sum", "count"])
-        lines.append(
-            "| | " + "; ".join(f"{who} {said}: {a} of {b}" for (who, said), (a, b) in by_class.iterrows()) + " |"
-        )
-    return "\n".join(lines) or "no fold is there yet"
+        cells = [*(_share(one) for one in of.values()), _share(right), each, f"{balanced:.2f}"]
+        lines.append("| " + " | ".join([name, *cells, "-" if whole is None else f"{whole:.2f}"]) + " |")
+    return "\n".join(lines)
 
 
 def _share(right: np.ndarray) -> str:
+    if not len(right):
+        return ""
     figure = share(right)
     interval = "" if figure.low is None else f" ({figure.low:.2f} to {figure.high:.2f})"
     return f"{figure.value:.2f}{interval}, n {figure.n}"
