@@ -85,8 +85,22 @@ def test_the_start_of_training_is_fitted_to_any_batch_and_changes_no_name(model:
         assert bool(fresh(batch).malignant_logit.isfinite().all())
 
 
+@pytest.mark.parametrize(("modality", "name"), [("mri", "phi_mri"), ("he", "phi_he")])
+def test_what_reads_a_modality_is_an_encoder_of_a_known_name(model: Model, modality: str, name: str) -> None:
+    """Confidence, attribution and the recipe's rates find an encoder by its name, and hook its one tensor."""
+    assert hasattr(model, name) == (modality in model.needs)
+    if modality not in model.needs:
+        return
+    seen: list[torch.Tensor] = []
+    hook = getattr(model, name).register_forward_hook(lambda _module, _given, output: seen.append(output))
+    with torch.no_grad():
+        model(random_batch(model.spec))
+    hook.remove()
+    assert sum(len(output) for output in seen) == {"mri": 2 * 3, "he": 2 * 4}[modality]
+
+
 def test_a_model_is_made_of_modules_that_attribution_can_hook(model: Model) -> None:
-    """No statistics of a batch; every ReLU its own module, not in place, used once a pass (Captum hooks modules)."""
+    """No statistics of a batch, no ReLU in place (Captum hooks modules)."""
     kinds = [type(module).__name__ for module in model.modules()]
     assert not [kind for kind in kinds if "BatchNorm" in kind or "InstanceNorm" in kind]
     assert not [m for m in model.modules() if isinstance(m, torch.nn.ReLU) and m.inplace]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cmssd_core.blocks.encoders import MRIEncoder
 from cmssd_core.blocks.layers import AttentionPool
 from cmssd_core.blocks.maps import SIGNS, Decoder, decode, signs
-from cmssd_core.blocks.passes import SLICES_AT_ONCE, encode_bag, pool_cells
+from cmssd_core.blocks.passes import encode_bag, encode_slices, pool_cells
 from cmssd_core.types import Batch
 
 
@@ -35,24 +35,17 @@ def mri_alone(
     pool: AttentionPool,
     decoder: Decoder,
     malignancy: nn.Module,
-    deepest: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """flat (case * slice, channel, y, x) -> maps (case, slice, 3, y, x), malignancy (case,), all logits.
 
-    malignancy reads F_MRI pooled twice, where `deepest` the average of the trunk's last stage over the case's slices
-    (a classifying network's own feature), and the signs. A case without MRI has finite numbers that mean nothing.
+    malignancy reads F_MRI, attention-pooled and averaged over the case's slices, and the signs on its maps. A case
+    without MRI has finite numbers that mean nothing.
     """
     valid = batch.valid["mri"] & batch.present["mri"][:, None]
-    parts = [phi_mri.trunk(part) for part in flat.split(SLICES_AT_ONCE)]
-    fused = torch.cat([phi_mri.join(stages) for stages in parts])
+    fused = encode_slices(phi_mri, flat, batch)
     context = pool_cells(pool, fused, valid)
     maps = decode(decoder, fused, context[:, : fused.shape[1]], flat)
-    features = context
-    if deepest:
-        last = torch.cat([stages[-1].mean(dim=(2, 3)) for stages in parts]).unflatten(0, valid.shape)
-        mean = (last * valid[..., None]).sum(1) / valid.sum(1, keepdim=True).clamp(min=1)
-        features = torch.cat([context, mean], dim=1)
-    return maps, judge(malignancy, features, signs(maps, batch))
+    return maps, judge(malignancy, context, signs(maps, batch))
 
 
 def slide_alone(

@@ -25,11 +25,7 @@ class MRIEncoder(nn.Module):
 
     def forward(self, slices: Tensor) -> Tensor:
         """(slice, channel, y, x) -> F_MRI (slice, fused, y/4, x/4)."""
-        return self.join(self.trunk(slices))
-
-    def join(self, stages: list[Tensor]) -> Tensor:
-        """The trunk's maps -> F_MRI."""
-        maps = [lateral(m) for lateral, m in zip(self.lateral, stages, strict=True)]
+        maps = [lateral(m) for lateral, m in zip(self.lateral, self.trunk(slices), strict=True)]
         joined = maps[-1]
         for finer in reversed(maps[:-1]):
             joined = finer + F.interpolate(joined, size=finer.shape[-2:], mode="bilinear", align_corners=False)

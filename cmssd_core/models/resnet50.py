@@ -2,8 +2,8 @@
 
 The trunk is He et al. (CVPR 2016), table 1, 50 layers: bottlenecks 3-4-6-3, the stride in the 3x3 convolution as most
 implementations have it, with group for batch normalisation. The paper compares Dice and severity too and says nothing
-of how a classifying network gave them, so the trunk's stages are joined top-down and decoded as CM-SSD's are; the
-malignancy head also reads the network's own feature, its last stage averaged over each slice.
+of how a classifying network gave them, so the trunk takes the place of Phi_MRI in CM-SSD's MRI branch: its stages are
+joined top-down, decoded to maps, and pooled over all slices for the malignancy head.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class ResNet50(Model):
         self.phi_mri = MRIEncoder(ResNet50Trunk(channels, config.base), widths, config.fused)
         self.pool_cells = AttentionPool(config.fused, config.fused // 2)
         self.decoder = Decoder(channels, fused=config.fused, widths=config.decoder, context=config.fused)
-        self.malignancy = head(2 * config.fused + SIGNS + widths[-1], config.fused)
+        self.malignancy = head(2 * config.fused + SIGNS, config.fused)
 
     def forward(self, batch: Batch) -> ModelOutput:
         """Maps and malignancy from the MRI. Raises InputError if a case has none."""
@@ -119,6 +119,5 @@ class ResNet50(Model):
             pool=self.pool_cells,
             decoder=self.decoder,
             malignancy=self.malignancy,
-            deepest=True,
         )
         return finish(maps, malignant, batch, attention={})
