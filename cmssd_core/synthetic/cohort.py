@@ -7,6 +7,7 @@ goes on where it stopped and gives the same bytes.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
@@ -43,6 +44,8 @@ def write(
             done += 1
             if progress:
                 progress(done, settings.cases)
+    for left in (out / "cases").glob(".*"):  # what a killed run was writing; its case has since been written anew
+        shutil.rmtree(left, ignore_errors=True)
     write_tables(out, settings=settings)
     return out / "cohort.csv"
 

@@ -104,4 +104,4 @@ def lines(figures: Mapping[str, float | None]) -> list[str]:
     found = ["ceilings on these cases, reached by readers who know the generator:"]
     for reader, words in zip(READERS, ("MRI alone", "H&E alone", "both"), strict=True):
         found.append(f"  {words:<10} AUC {told(f'auc_{reader}', '.3f')}, accuracy {told(f'accuracy_{reader}', '.1%')}")
-    return [*found, f"  survival   C-index {told('c_index', '.3f')} (a model far above it has found a leak)"]
+    return [*found, f"  survival   C-index {told('c_index', '.3f')}", "a model far above them has found a leak"]
