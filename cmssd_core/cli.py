@@ -219,6 +219,40 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    cohort: Path,
+    models: Annotated[str, typer.Option(help="names, the first is compared with each other")] = (
+        "cmssd,resnet50,osnet,early,late"
+    ),
+    seeds: Annotated[int, typer.Option(help="runs of each model", min=1)] = 3,
+    steps: Annotated[int | None, typer.Option(help="of each run; default the recipe's", min=1)] = None,
+    size: Annotated[str, typer.Option(help="reference or compact")] = "compact",
+    config: Annotated[Path | None, typer.Option(help="JSON of training settings")] = None,
+    out: Annotated[Path, typer.Option(help="folder of the runs; a killed comparison goes on there")] = Path("compared"),
+    as_json: Json = False,
+) -> None:
+    """Train models by one recipe and budget, several seeds each, and compare them on the test split."""
+    from cmssd_core import compare as room
+    from cmssd_core.recipe import settings_from
+
+    if config is not None and not config.is_file():
+        raise InputError(f"no training config at {config.name}; expected a JSON file; check --config")
+    chosen = room.CompareSettings(
+        models=tuple(name.strip() for name in models.split(",")),
+        seeds=seeds,
+        size=size,
+        steps=steps,
+        recipe=settings_from(config.read_text() if config else "{}"),
+    )
+    with _bar("compare") as advance:
+        told = room.compare(cohort, out, chosen=chosen, program=settings(), progress=advance)
+    if as_json:
+        _print(told)
+    else:
+        print(out / "comparison.html")
+
+
+@app.command()
 def models(as_json: Json = False) -> None:
     """List what is on offer."""
     from cmssd_core.listing import listing
