@@ -25,11 +25,12 @@ def scan_file(folder: Path) -> Path:
     import SimpleITK as sitk
 
     from cmssd_core.mri.itk import to_image
+    from cmssd_core.synthetic.centres import centre
     from cmssd_core.synthetic.latents import Latent
     from cmssd_core.synthetic.phantom import ScanSettings, scan
 
     settings = ScanSettings(shape=(24, 256, 256), in_plane_mm=0.8, slice_mm=4.0, contrasts=("t1",))
-    body = scan(Latent(True, 0.8, 0.8, 0.5, 30.0), settings=settings, rng=np.random.default_rng(1))
+    body = scan(Latent(True, 0.8, 0.8, 0.5, 30.0), centre(0, seed=1), settings=settings, rng=np.random.default_rng(1))
     path = folder / "t1.nii.gz"
     sitk.WriteImage(to_image(body.images["t1"].astype(np.int16), body.affine), str(path))
     return path

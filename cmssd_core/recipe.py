@@ -67,7 +67,8 @@ class TrainSettings:
     gradient stream by stream (aggo.py) instead of all at once to norm 1. amp: "bf16" or "off". validate_every: steps
     between looks at the validation split in the last stage; patience: looks without improvement before it stops; the
     best weights are kept. checkpoint_every: steps between checkpoints. threads: of torch; a resumed run must use the
-    same number to be bit-exact. n4: correct the bias field of the images it learns from.
+    same number to be bit-exact. n4: correct the bias field of the images it learns from. frozen: parameters whose names
+    begin so stay as they start (for ablations).
     """
 
     model: str = "cmssd"
@@ -85,6 +86,7 @@ class TrainSettings:
     checkpoint_every: int = 50
     threads: int = 2
     n4: bool = True
+    frozen: tuple[str, ...] = ()
     draw: DrawSettings = field(default_factory=DrawSettings)
     loss: LossWeights = field(default_factory=LossWeights)
 
@@ -106,6 +108,8 @@ def settings_from(text: str, **overrides: object) -> TrainSettings:
         given |= {name: value for name, value in overrides.items() if value is not None}
         if "stages" in given:
             given["stages"] = tuple(_checked(Stage(**stage)) for stage in given["stages"])
+        if "frozen" in given:
+            given["frozen"] = tuple(str(name) for name in given["frozen"])
         if "draw" in given:
             given["draw"] = _checked(DrawSettings(**given["draw"]))
         if "loss" in given:

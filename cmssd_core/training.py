@@ -74,6 +74,8 @@ def train(
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
     model = MODELS[settings.model](settings.size)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not name.startswith(settings.frozen))
     tell = progress if progress and team.first else (lambda step, of, what: None)
 
     def prepared(rows: pd.DataFrame) -> list[Path]:
@@ -168,7 +170,7 @@ def _optimizer(model: Model, settings: TrainSettings) -> torch.optim.AdamW:
     """AdamW; groups say what may have to learn slowly, and what is not decayed."""
     groups: list[dict[str, Any]] = []
     for slow in (False, True):
-        mine = [(n, p) for n, p in model.named_parameters() if n.startswith(SLOW) == slow]
+        mine = [(n, p) for n, p in model.named_parameters() if n.startswith(SLOW) == slow and p.requires_grad]
         # Norms, biases and the mapping start where they should stay unless data says otherwise: no decay to zero.
         for free in (False, True):
             chosen = [p for n, p in mine if (p.ndim < 2 or n.startswith("mapping.")) == free]

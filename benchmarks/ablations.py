@@ -1,0 +1,121 @@
+"""What each part of CM-SSD is worth: the recipe with one part left out at a time, one budget, the same test cases.
+
+    python -m benchmarks.ablations COHORT --out DIR [--steps 600] [--cases 300] [--prepared FOLDER] [--only NAME ...]
+
+Trains each variant at compact size into DIR/<name>, evaluates it on the cohort's test split and prints a table of
+differences from the whole recipe with 95 % intervals. A killed run goes on where it stopped. One seed: a difference
+smaller than what another seed makes is none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from cmssd_core import cohort as cohorts
+from cmssd_core import cohort_run, training
+from cmssd_core.evaluation.summary import figures
+from cmssd_core.recipe import TrainSettings, scaled, text_of
+
+Change = Callable[[TrainSettings], TrainSettings]
+
+
+def _no_pretraining(run: TrainSettings) -> TrainSettings:
+    return replace(run, stages=(replace(run.stages[-1], steps=run.steps),))
+
+
+CHANGES: dict[str, Change] = {
+    "whole recipe": lambda run: run,
+    "no gate (a constant blend)": lambda run: replace(run, frozen=("gate.",), loss=replace(run.loss, gate=0.0)),
+    "gate not taught": lambda run: replace(run, loss=replace(run.loss, gate=0.0)),
+    "no mapping (site unknown)": lambda run: replace(run, draw=replace(run.draw, site_dropout=1.0)),
+    "no focal factor": lambda run: replace(run, loss=replace(run.loss, focal_gamma=0.0)),
+    "no modality dropout": lambda run: replace(run, draw=replace(run.draw, modality_dropout=0.0)),
+    "no AGGO": lambda run: replace(run, aggo=False),
+    "no pre-training": _no_pretraining,
+}
+WITHOUT_SITE = "no mapping (site unknown)"
+SHOWN = ("accuracy", "auc", "dice", "severity_mae")
+
+
+def train_one(cohort: Path, folder: Path, run: TrainSettings, prepared: Path) -> Path:
+    """Train into `folder`, or go on with it; gives its weights."""
+    weights = folder / "weights.safetensors"
+    if weights.exists() and (folder / "config.json").read_text() == text_of(run):
+        return weights
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "prepared").exists():
+        (folder / "prepared").symlink_to(prepared.resolve(), target_is_directory=True)
+    return training.train(cohort, folder, settings=run, resume=True, progress=_say(folder.name))
+
+
+def _say(name: str) -> Callable[[int, int, str], None]:
+    def tell(done: int, of: int, what: str) -> None:
+        if done % 50 == 0 or done == of:
+            print(f"{name}: {done} of {of}, {what}", flush=True)
+
+    return tell
+
+
+def without_sites(table: pd.DataFrame, root: Path, out: Path) -> Path:
+    """The same cohort, no biopsy site known, as a table of absolute paths."""
+    files = [c for c in ("slide", "rna", *cohorts.MRI_COLUMNS, *cohorts.MASK_COLUMNS) if c in table]
+    blind = table.assign(**{c: table[c].map(lambda p: str((root / p).resolve()), na_action="ignore") for c in files})
+    blind[list(cohorts.SITE_COLUMNS)] = None
+    path = out / "without_sites.csv"
+    blind.to_csv(path, index=False)
+    return path
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("cohort", type=Path)
+    words.add_argument("--out", type=Path, required=True)
+    words.add_argument("--steps", type=int, default=600)
+    words.add_argument("--cases", type=int, default=300, help="test cases")
+    words.add_argument("--prepared", type=Path, help="prepared cases of an earlier run on this cohort")
+    words.add_argument("--only", nargs="*", default=list(CHANGES), choices=list(CHANGES))
+    given = words.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    prepared = given.prepared or given.out / "prepared"
+    prepared.mkdir(exist_ok=True)
+    base = scaled(TrainSettings(), given.steps)
+    weights = {
+        name: train_one(given.cohort, given.out / name.split(" (")[0].replace(" ", "-"), CHANGES[name](base), prepared)
+        for name in given.only
+    }
+    table = cohorts.read(given.cohort)
+    table = table[table["split"] == "test"].head(given.cases)
+    some = given.out / "cohort.csv"
+    root = given.cohort if given.cohort.is_dir() else given.cohort.parent
+    blind = without_sites(table, root, given.out)
+    pd.read_csv(blind).assign(**{c: table[c].to_numpy() for c in cohorts.SITE_COLUMNS}).to_csv(some, index=False)
+    found = {}
+    for cohort, names in ((some, [n for n in weights if n != WITHOUT_SITE]), (blind, [WITHOUT_SITE])):
+        names = [n for n in names if n in weights]
+        if not names:
+            continue
+        paths = [weights[n] for n in names]
+        results = cohort_run.run(cohort, given.out / f"evaluated-{cohort.stem}", weights=paths[0],
+                                 against=tuple(paths[1:]))  # fmt: skip
+        for name, model in zip(names, results.models, strict=True):
+            rows = results.rows[results.rows["problem"].isna() & (results.rows["model"] == model)]
+            found[name] = {given_: figures(rows[rows["given"] == given_]) for given_ in cohort_run.GIVEN}
+            found[name]["gate"] = rows.loc[rows["given"] == "both", "gate_mean"].mean()
+    (given.out / "ablations.json").write_text(json.dumps({"steps": given.steps, "figures": found}, indent=1))
+    print("| recipe | " + " | ".join(SHOWN) + " | accuracy MRI alone | accuracy H&E alone | mean alpha |")
+    print("|---" * (len(SHOWN) + 4) + "|")
+    for name in given.only:
+        both = found[name]["both"]
+        alone = [found[name][g]["accuracy"] for g in ("mri", "he")]
+        cells = [f"{f['value']:.3f} ({f['low']:.3f} to {f['high']:.3f})" for f in (*(both[s] for s in SHOWN), *alone)]
+        print(f"| {name} | " + " | ".join(cells) + f" | {found[name]['gate']:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
