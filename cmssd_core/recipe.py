@@ -138,18 +138,24 @@ def _checked(settings: Group) -> Group:
     return settings
 
 
-def for_needs(settings: TrainSettings, needs: tuple[str, ...]) -> TrainSettings:
-    """The recipe for a model of these modalities: a stage that shows it nothing gives its steps to the others."""
-    kept = [stage for stage in settings.stages if set(needs) - {stage.hide}]
-    if len(kept) == len(settings.stages) or not kept:
+def for_needs(settings: TrainSettings, needs: tuple[str, ...], optional: tuple[str, ...]) -> TrainSettings:
+    """The recipe for a model of these modalities.
+
+    A stage that shows it nothing gives its steps to the others; where nothing may be missing nothing is dropped out;
+    one modality has no other to wait for, so nothing learns slowly.
+    """
+    if not optional:
+        settings = replace(settings, draw=replace(settings.draw, modality_dropout=0.0))
+    if len(needs) > 1:
         return settings
-    return scaled(replace(settings, stages=tuple(kept)), settings.steps)
+    kept = [replace(stage, slow_rate=1.0) for stage in settings.stages if stage.hide not in needs]
+    return scaled(replace(settings, stages=tuple(kept)), settings.steps) if kept else settings
 
 
 def scaled(settings: TrainSettings, steps: int) -> TrainSettings:
     """The recipe with its stages' steps in the same proportion and `steps` in all."""
-    ends = [round(steps * sum(s.steps for s in settings.stages[: i + 1]) / settings.steps) for i in
-            range(len(settings.stages))]  # fmt: skip
+    of = settings.steps
+    ends = [round(steps * sum(s.steps for s in settings.stages[: i + 1]) / of) for i in range(len(settings.stages))]
     lengths = [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
     stages = tuple(replace(stage, steps=n) for stage, n in zip(settings.stages, lengths, strict=True))
     return replace(settings, stages=stages)

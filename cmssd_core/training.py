@@ -66,7 +66,7 @@ def train(
     chosen = table[table["split"] == "train"]
     if chosen.empty:
         raise InputError("the cohort has no row with split = train; expected a split column; add it")
-    settings = for_needs(settings, MODELS[settings.model].needs)
+    settings = for_needs(settings, MODELS[settings.model].needs, MODELS[settings.model].optional)
     team = _Team()
     device = chosen_device(given)
     if team.first:

@@ -183,10 +183,11 @@ def test_the_learning_rate_warms_up_and_falls_as_a_cosine_in_each_stage() -> Non
 def test_a_recipe_keeps_its_budget_when_scaled_or_fitted_to_one_modality() -> None:
     run = TrainSettings()
     assert scaled(run, 101).steps == 101
-    alone = for_needs(run, ("he",))
+    alone = for_needs(run, ("he",), ())
     assert alone.steps == run.steps
-    assert all(stage.hide != "he" for stage in alone.stages)
-    assert for_needs(run, ("mri", "he")) == run
+    assert all(stage.hide != "he" and stage.slow_rate == 1.0 for stage in alone.stages)
+    assert alone.draw.modality_dropout == 0.0
+    assert for_needs(run, ("mri", "he"), ("mri", "he")) == run
 
 
 def test_every_epoch_shows_every_case_once() -> None:
