@@ -151,9 +151,7 @@ def synth(
         split=split,
     )
     with _bar("synth") as advance:
-        path = cohort.write(
-            out, settings=chosen, workers=workers, progress=lambda done, of: advance(done, of, "cases")
-        )
+        path = cohort.write(out, settings=chosen, workers=workers, progress=lambda done, of: advance(done, of, "cases"))
     for line in lines(json.loads((out / "synth.json").read_text())["oracle"]):
         err.print(line, highlight=False)
     print(path)
@@ -216,6 +214,23 @@ def evaluate(
     for words in evaluation.in_words(told):
         print(words)
     print(f"written to   {out}  (evaluation.html)\nResearch use only, not a medical device.")
+
+
+@app.command()
+def calibrate(
+    cohort: Path,
+    weights: Annotated[Path | None, typer.Option(help="weights file; default the shipped ones")] = None,
+    workers: Annotated[int | None, typer.Option(help="processes; default one a core", min=1)] = None,
+    out: Annotated[Path, typer.Option(help="folder of the cases done; a killed run goes on there")] = Path(
+        "calibration"
+    ),
+) -> None:
+    """Fit probabilities, intervals and what counts as strange on the val split; kept beside the weights."""
+    from cmssd_core.calibrate import calibrate as fit
+
+    with _bar("calibrate") as advance:
+        path = fit(cohort, out, weights=weights, workers=workers, settings=settings(), progress=advance)
+    print(path)
 
 
 @app.command()

@@ -35,7 +35,7 @@ from cmssd_core.evaluation.overlap import dice, hd95, iou
 from cmssd_core.types import Case, InputError, Prediction, Volume
 from cmssd_core.weights_file import DEFAULT
 
-FORMAT = 1  # of a part; raised when the same input would give another part
+FORMAT = 2  # of a part; raised when the same input would give another part
 Row = dict[str, Any]
 Progress = Callable[[int, int, str], None]
 #: Conditions by name: the modality that is hidden.
@@ -44,9 +44,10 @@ GIVEN = {"both": None, "mri": "he", "he": "mri"}
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """split: "test" or "all". drop: "mri" or "he" is hidden from every model. corruptions: cases put through the table.
+    """split: "test", "val" or "all". drop: "mri" or "he" is hidden from every model.
 
-    workers: processes of one torch thread each; None = one a core. seed: of the corruptions.
+    corruptions: cases put through the table of corruptions, drawn by `seed`. workers: processes of one torch thread
+    each; None = one a core. features: keep each encoder's features.
     """
 
     split: str = "test"
@@ -54,6 +55,7 @@ class RunSettings:
     corruptions: int = 0
     workers: int | None = None
     seed: int = 0
+    features: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,8 +115,10 @@ class _Worker:
                 if not _can(predictor, case, given):
                     continue
                 shown, ready = _without(case, hidden), _without(prepared[predictor.spec], hidden)
-                found = inference.answer(shown, ready, predictor)
+                found, features = inference.answer_and_features(shown, ready, predictor)
                 told = _told(found, shown, surfaces=True)
+                if self.chosen.features:
+                    told |= {f"feature_{modality}": vector.tolist() for modality, vector in features.items()}
                 if given == "both":
                     told |= {f"seconds_{k}": round(v, 4) for k, v in (seconds | dict(found.timings_s)).items()}
                     told["memory_mb"] = _peak_memory_mb()
@@ -168,15 +172,17 @@ def run(
 
 
 def _chosen_rows(table: pd.DataFrame, chosen: RunSettings) -> pd.DataFrame:
-    if chosen.split not in ("test", "all"):
-        raise InputError(f"split {chosen.split!r} came, expected test or all; choose one of these")
+    if chosen.split not in ("test", "val", "all"):
+        raise InputError(f"split {chosen.split!r} came, expected test, val or all; choose one of these")
     if chosen.drop not in (None, "mri", "he"):
         raise InputError(f"drop {chosen.drop!r} came, expected mri or he; choose one of these")
-    if chosen.split == "all" or table["split"].isna().all():
+    if chosen.split == "all" or (chosen.split == "test" and table["split"].isna().all()):
         return table
-    kept = table[table["split"] == "test"]
+    kept = table[table["split"] == chosen.split]
     if kept.empty:
-        raise InputError("the cohort has no row with split = test; expected some; say --split all to take every case")
+        raise InputError(
+            f"the cohort has no row with split = {chosen.split}, expected some; --split all takes every case"
+        )
     return kept
 
 
@@ -215,12 +221,16 @@ def _jobs(
     for row in rows:
         files = [str(row[c]) for c in ("slide", *cohorts.MRI_COLUMNS, *cohorts.MASK_COLUMNS) if c in row]
         content = {**common, "row": {k: str(v) for k, v in row.items()}, "files": [_state(root / f) for f in files]}
-        key = storage.key(**content, models={name: model.model_id for name, model in models.items()})
+        key = storage.key(**content, features=chosen.features, models={n: _identity(m) for n, m in models.items()})
         jobs.append(_Job(parts / f"{row['case_id']}-{key[:16]}.json", row, False))
         if row["case_id"] in corrupted:
-            key = storage.key(**content, model=first.model_id, seed=chosen.seed)
+            key = storage.key(**content, model=_identity(first), seed=chosen.seed)
             jobs.append(_Job(parts / f"{row['case_id']}-corrupted-{key[:16]}.json", row, True))
     return sorted(jobs, key=lambda job: job.corrupt), corrupted
+
+
+def _identity(predictor: inference.Predictor) -> str:
+    return f"{predictor.model_id} {predictor.calibration.digest if predictor.calibration else None}"
 
 
 def _state(path: Path) -> str:
@@ -300,6 +310,7 @@ def _told(found: Prediction, case: Case, *, surfaces: bool) -> Row:
     if severity is None and truth.tumour is not None and truth.bone is not None and truth.bone.any():
         severity = 100.0 * float((truth.tumour & truth.bone).sum()) / float(truth.bone.sum())
     row: Row = {
+        "left": "both" if len(case.inputs) == 2 else next(iter(case.inputs)),
         "p_malignant": found.p_malignant,
         "severity_pct": found.severity_pct,
         "severity_true": severity,

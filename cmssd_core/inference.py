@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from cmssd_core import calibration_file, confidence, weights_file
 from cmssd_core import store as storage
-from cmssd_core import weights_file
 from cmssd_core.cases import collate, prepare, site_voxel
 from cmssd_core.config import Settings
 from cmssd_core.config import settings as default_settings
@@ -44,13 +44,17 @@ Progress = Callable[[float, str], None]
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """A model ready to predict. model_id: name + hash of its weights. info: what the weights file says of itself."""
+    """A model ready to predict. model_id: name + hash of its weights. info: what the weights file says of itself.
+
+    calibration: what lies beside the weights, None where nothing does; then answers are as the network gives them.
+    """
 
     model: Model
     model_id: str
     info: WeightsInfo
     device: torch.device
     card: str
+    calibration: calibration_file.Calibration | None = None
 
     @property
     def trained(self) -> str:
@@ -74,7 +78,7 @@ def load(weights: Path | None = None, *, settings: Settings | None = None) -> Pr
     cards = [card for card in (path.with_suffix(".md"), path.with_name("model_card.md")) if card.is_file()]
     text = cards[0].read_text() if cards else f"No model card lies beside {path.name}."
     ready = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Predictor(ready, model_id, info, device, text)
+    return Predictor(ready, model_id, info, device, text, calibration_file.load(path, model_id))
 
 
 @contextlib.contextmanager
@@ -125,15 +129,33 @@ def predict(
 
 def answer(case: Case, prepared: Case, predictor: Predictor, *, progress: Progress | None = None) -> Prediction:
     """The network's answer on a case that is prepared already, without tier: one forward, and maps back on the scan."""
+    return answer_and_features(case, prepared, predictor, progress=progress)[0]
+
+
+def answer_and_features(
+    case: Case, prepared: Case, predictor: Predictor, *, progress: Progress | None = None
+) -> tuple[Prediction, confidence.Features]:
+    """The answer, and each encoder's features averaged over the case, by modality."""
     tell = progress or (lambda share, what: None)
     timings: dict[str, float] = {}
     tell(0.5, "running the network")
-    with _timed(timings, "network"), precision(predictor.device):
+    with (
+        _timed(timings, "network"),
+        precision(predictor.device),
+        confidence.pooled(predictor.model) as seen,
+    ):
         output = predictor.model(moved(collate([prepared], predictor.spec), predictor.device))
     tell(0.85, "placing the maps on the images")
     with _timed(timings, "maps"):
         prediction = _assemble(case, prepared, output, predictor)
-    return replace(prediction, timings_s=timings)
+        features = confidence.vectors({name: parts for name, parts in seen.items() if name in prepared.inputs})
+        if predictor.calibration is not None:
+            given = "both" if len(prepared.inputs) == 2 else next(iter(prepared.inputs))
+            logit = float(output.malignant_logit[0])
+            prediction = confidence.applied(
+                prediction, predictor.calibration, given=given, logit=logit, features=features
+            )
+    return replace(prediction, timings_s=timings), features
 
 
 def _key(case: Case, predictor: Predictor, settings: Settings) -> str:
@@ -148,6 +170,7 @@ def _key(case: Case, predictor: Predictor, settings: Settings) -> str:
         stain=settings.stain_backend,
         patches=settings.max_patches,
         device=predictor.device.type,
+        calibration=predictor.calibration.digest if predictor.calibration else None,
     )
 
 

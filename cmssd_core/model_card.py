@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from cmssd_core import cohort as cohorts
+from cmssd_core.calibrate import calibrate
+from cmssd_core.calibration_file import load as calibration_of
 from cmssd_core.cohort_run import RunSettings
 from cmssd_core.evaluate import evaluate
+from cmssd_core.types import InputError
 from cmssd_core.weights_file import WeightsInfo, load
 
 TITLES = {
@@ -27,6 +31,8 @@ MEASURED = """On the test split of the cohort it was trained on, patients it nev
 a user's would be. 95 % intervals over patients.
 
 {table}"""
+CALIBRATED = """Probability and severity interval are calibrated on {on}; their measured coverage stands in the run's
+evaluation/metrics.json under `uncertainty`."""
 SYNTHETIC = """A synthetic cohort shows that the program works and what the network can learn from it. It says nothing
 of patients: anatomy, treatment effects, hardware and most of what makes a real image difficult are not in it."""
 REAL = """That it does as well elsewhere: on other scanners, laboratories or patients than those of this cohort."""
@@ -35,14 +41,23 @@ REAL = """That it does as well elsewhere: on other scanners, laboratories or pat
 def write(
     cohort: Path, run: Path, *, workers: int | None = None, progress: Callable[[int, int, str], None] | None = None
 ) -> Path:
-    """Evaluate a run's weights on the cohort's test split and write model_card.md into the run folder."""
+    """Calibrate a run's weights on the val split, evaluate them on the test split, write model_card.md into the run.
+
+    Where the val split is too small the weights stay without a calibration, and the card says so.
+    """
     weights = run / "weights.safetensors"
     measured = None
-    if (cohorts.read(cohort)["split"] == "test").any():
+    split = cohorts.read(cohort)["split"]
+    if (split == "val").any():
+        with contextlib.suppress(InputError):
+            calibrate(cohort, run / "calibration", weights=weights, workers=workers, progress=progress)
+    if (split == "test").any():
         chosen = RunSettings(workers=workers)
         measured = evaluate(cohort, run / "evaluation", weights=weights, chosen=chosen, progress=progress)
     path = run / "model_card.md"
-    path.write_text(card(load(weights)[1], run, measured))
+    _, info, model_id = load(weights)
+    found = calibration_of(weights, model_id)
+    path.write_text(card(info, run, measured, calibrated_on=found.fitted_on if found else None))
     return path
 
 
@@ -55,7 +70,7 @@ def line(figure: Mapping[str, Any]) -> str:
     return f"{figure['value']:.3g} ({interval}), n = {figure['n']}"
 
 
-def card(info: WeightsInfo, run: Path, measured: Mapping[str, Any] | None) -> str:
+def card(info: WeightsInfo, run: Path, measured: Mapping[str, Any] | None, *, calibrated_on: str | None = None) -> str:
     """Markdown. measured: what metrics.json holds, None where there was no test split."""
     settings = json.loads((run / "config.json").read_text())
     table = _table(measured) if measured else ""
@@ -75,6 +90,8 @@ Inputs: MRI contrasts {", ".join(info.spec.contrasts)} (any of them), slices of 
 ## Measured
 
 {told}
+
+{CALIBRATED.format(on=calibrated_on) if calibrated_on else "Probability and severity are not calibrated."}
 
 ## Not to be concluded
 

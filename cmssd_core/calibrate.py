@@ -1,0 +1,95 @@
+"""Fit a calibration on a cohort's val split: temperature, conformal limits, clouds of features; beside the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cmssd_core import cohort_run
+from cmssd_core.calibration_file import LABELS, Calibration, Limits, path_of, save
+from cmssd_core.cohort_run import RunSettings
+from cmssd_core.config import Settings
+from cmssd_core.evaluation.calibration import conformal_quantile, logit, temperature
+from cmssd_core.evaluation.distance import Cloud, fit
+from cmssd_core.evaluation.summary import severity_error
+from cmssd_core.types import InputError
+from cmssd_core.weights_file import DEFAULT
+
+COVERAGE = 0.9
+FEWEST = 20  # cases; below, neither a temperature nor a cloud says anything
+
+
+def calibrate(
+    cohort: Path,
+    out: Path,
+    *,
+    weights: Path | None = None,
+    workers: int | None = None,
+    coverage: float = COVERAGE,
+    settings: Settings | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Path:
+    """Predict the val split into `out`/parts, fit, and write the file beside the weights; gives its path.
+
+    An older calibration of these weights is replaced. Raises InputError where the split holds too few cases or one
+    label only.
+    """
+    path = weights or (settings.weights if settings else None) or DEFAULT
+    path_of(path).unlink(missing_ok=True)
+    chosen = RunSettings(split="val", workers=workers, features=True)
+    results = cohort_run.run(cohort, out, weights=path, chosen=chosen, settings=settings, progress=progress)
+    model_id = next(iter(results.models.values())).model_id
+    rows = results.rows[results.rows["problem"].isna()]
+    both = rows[rows["given"] == "both"]
+    labelled = int(both["malignant"].notna().sum())
+    if labelled < FEWEST or both["malignant"].nunique() < 2:
+        raise InputError(
+            f"the val split holds {labelled} labelled cases, expected at least {FEWEST} with both labels; calibrate on "
+            "a larger cohort"
+        )
+    given = {str(name): _limits(part, coverage) for name, part in rows.groupby("left")}
+    fitted = Calibration(
+        model_id=model_id,
+        fitted_on=f"{both['case_id'].nunique()} cases of the val split",
+        coverage=coverage,
+        given={name: limits for name, limits in given.items() if limits is not None},
+        clouds=_clouds(both),
+    )
+    save(fitted, path_of(path))
+    return path_of(path)
+
+
+def _limits(rows: pd.DataFrame, coverage: float) -> Limits | None:
+    known = rows[rows["malignant"].notna()]
+    truth = np.asarray(known["malignant"].to_numpy() == 1)
+    if len(known) < FEWEST or truth.all() or not truth.any():
+        return None
+    logits = logit(known["p_malignant"].to_numpy(dtype=np.float64))
+    divided = temperature(truth, logits)
+    p = 1 / (1 + np.exp(-logits / divided))
+    strange = {"benign": p[~truth], "malignant": 1 - p[truth]}
+    error = np.asarray(severity_error(known), dtype=np.float64)
+    called = {"benign": p < 0.5, "malignant": p >= 0.5}
+    return Limits(
+        n=len(known),
+        temperature=divided,
+        set_limit={label: conformal_quantile(strange[label], coverage=coverage) for label in LABELS},
+        severity_half={
+            label: conformal_quantile(error[called[label] & ~np.isnan(error)], coverage=coverage) for label in LABELS
+        },
+    )
+
+
+def _clouds(rows: pd.DataFrame) -> dict[str, Cloud]:
+    """A cloud for each modality whose encoder gave features in enough cases, the classes' means apart."""
+    found = {}
+    for modality in ("mri", "he"):
+        column = f"feature_{modality}"
+        known = rows[rows[column].notna() & rows["malignant"].notna()] if column in rows else rows[:0]
+        if len(known) >= FEWEST:
+            features = np.stack([np.asarray(vector, dtype=np.float64) for vector in known[column]])
+            found[modality] = fit(features, np.asarray(known["malignant"].to_numpy() == 1))
+    return found

@@ -1,0 +1,103 @@
+"""A Prediction with its doubt: calibrated probability, conformal set and interval, distance to what was seen before."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.special import expit
+from torch import Tensor
+
+from cmssd_core.calibration_file import LABELS, Calibration, Limits
+from cmssd_core.evaluation.distance import distance
+from cmssd_core.models.base import Model
+from cmssd_core.types import Finding, Prediction
+
+Features = Mapping[str, npt.NDArray[np.float64]]
+ENCODERS = {"mri": "phi_mri", "he": "phi_he"}
+NAMES = {"mri": "MRI", "he": "slide"}
+
+
+@contextlib.contextmanager
+def pooled(model: Model) -> Iterator[dict[str, list[Tensor]]]:
+    """While open, collects what each encoder of the model gives, averaged over space, (slice or patch, feature)."""
+    seen: dict[str, list[Tensor]] = {}
+    hooks = []
+    for modality, name in ENCODERS.items():
+        encoder = getattr(model, name, None)
+        if encoder is None:
+            continue
+
+        def keep(_module: object, _given: object, output: Tensor, modality: str = modality) -> None:
+            seen.setdefault(modality, []).append(
+                output.detach().float().flatten(2).mean(2) if output.ndim > 2 else output
+            )
+
+        hooks.append(encoder.register_forward_hook(keep))
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def vectors(seen: Mapping[str, list[Tensor]]) -> Features:
+    """One feature vector a modality: the mean over slices or patches of one case."""
+    return {
+        modality: torch.cat([part.float() for part in parts]).mean(0).cpu().numpy().astype(np.float64)
+        for modality, parts in seen.items()
+    }
+
+
+def applied(
+    prediction: Prediction, calibration: Calibration, *, given: str, logit: float, features: Features
+) -> Prediction:
+    """The prediction with p_malignant calibrated, severity_interval, uncertainty, and remarks on what is strange.
+
+    given: "both", "mri" or "he". Where the calibration holds nothing for it, the answer stays as the network gave it.
+    """
+    told: dict[str, float] = {}
+    remarks = list(prediction.quality)
+    limits = calibration.given.get(given)
+    if limits is not None:
+        prediction, told, said = _limited(prediction, limits, logit)
+        remarks += said
+    for modality, vector in features.items():
+        cloud = calibration.clouds.get(modality)
+        if cloud is None or not (given == "both" or given == modality):
+            continue
+        away = float(distance(vector[None], cloud.means, cloud.precision)[0])
+        told |= {f"ood_{modality}": away, f"ood_{modality}_limit": cloud.limit}
+        if away > cloud.limit:
+            what = (
+                f"unlike the images the weights were calibrated on (distance {away:.1f}, usual below {cloud.limit:.1f})"
+            )
+            remarks.append(Finding("warning", f"this {NAMES[modality]} is {what}", "model"))
+    return replace(prediction, uncertainty=told or None, quality=tuple(remarks))
+
+
+def _limited(
+    prediction: Prediction, limits: Limits, logit: float
+) -> tuple[Prediction, dict[str, float], list[Finding]]:
+    p = float(expit(logit / limits.temperature))
+    told = {"temperature": limits.temperature, "p_uncalibrated": float(expit(logit))}
+    kept = []
+    for label, share in zip(LABELS, (1 - p, p), strict=True):
+        limit = limits.set_limit[label]
+        inside = limit is None or 1 - share <= limit
+        told[f"conformal_{label}"] = float(inside)
+        kept += [label] if inside else []
+    said = []
+    if len(kept) != 1:
+        what = "both labels are" if kept else "neither label is"
+        said.append(Finding("warning", f"{what} in the calibrated set of this case: do not rely on its label", "model"))
+    half = limits.severity_half[LABELS[p >= 0.5]]
+    interval = None
+    if prediction.severity_pct is not None and half is not None:
+        severity = prediction.severity_pct
+        interval = (max(0.0, severity - half), min(100.0, severity + half))
+    return replace(prediction, p_malignant=p, severity_interval=interval), told, said
