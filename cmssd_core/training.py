@@ -32,6 +32,7 @@ from cmssd_core.losses import TERMS, Targets, loss
 from cmssd_core.models import MODELS
 from cmssd_core.models.base import InputSpec, Model
 from cmssd_core.recipe import Stage, TrainSettings, for_needs, rate, stage_of
+from cmssd_core.report import curves
 from cmssd_core.samples import Sample
 from cmssd_core.types import Batch, InputError
 from cmssd_core.weights_file import WeightsInfo, load, save
@@ -135,6 +136,7 @@ def _finish(model: Model, out: Path, root: Path, cases: int, settings: TrainSett
     )
     info = WeightsInfo(model=settings.model, size=settings.size, trained=trained, spec=model.spec)
     save(model, out / "weights.safetensors", info=info)
+    (out / "curves.html").write_text(curves.render(out), encoding="utf-8")
 
 
 def _start(model: Model, init: Path | None, paths: list[Path], settings: TrainSettings, device: torch.device) -> None:

@@ -67,12 +67,16 @@ def rows_of(out: Path) -> list[dict[str, str]]:
 
 
 def test_a_run_leaves_what_it_promises(finished: Path) -> None:
-    expected = {"config.json", "environment.json", "metrics.csv", "weights.safetensors", CHECKPOINT}
+    expected = {"config.json", "environment.json", "metrics.csv", "curves.html", "weights.safetensors", CHECKPOINT}
     assert expected <= {p.name for p in finished.iterdir()}
     assert [int(row["step"]) for row in rows_of(finished)] == list(range(6))
     assert [row["stage"] for row in rows_of(finished)] == ["slide", *["windows"] * 2, *["both"] * 3]
     _, info, _ = load(finished / "weights.safetensors")
     assert info.trained == "4 synthetic cases (preset paper), research use only"
+    page = (finished / "curves.html").read_text()
+    assert "Research use only" in page
+    assert "slide, steps 0 to 0; windows, steps 1 to 2; both, steps 3 to 5" in page
+    assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
     told = json.loads((finished / "environment.json").read_text())
     assert told["libraries"]["torch"] == torch.__version__
 
