@@ -177,7 +177,8 @@ def _optimizer(model: Model, settings: TrainSettings) -> torch.optim.AdamW:
         for free in (False, True):
             chosen = [p for n, p in mine if (p.ndim < 2 or n.startswith("mapping.")) == free]
             groups.append({"params": chosen, "slow": slow, "weight_decay": 0.0 if free else settings.weight_decay})
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=1e-3, betas=(0.9, 0.95))
+    # eps above the rounding of a gradient: a weight that hardly matters must not take full steps along noise.
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=1e-3, betas=(0.9, 0.95), eps=1e-5)
 
 
 def picked(step: int, cases: int, settings: TrainSettings) -> list[int]:
