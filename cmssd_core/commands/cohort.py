@@ -1,0 +1,162 @@
+"""Commands about a cohort: synth, train, evaluate, calibrate, compare."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cmssd_core.commands.terminal import Bar, Json, err, print_json
+from cmssd_core.config import settings
+from cmssd_core.types import InputError
+
+
+def synth(
+    out: Path,
+    preset: Annotated[str, typer.Option(help="paper or realistic")] = "paper",
+    cases: Annotated[int, typer.Option(help="number of cases")] = 600,
+    seed: int = 1,
+    centres: Annotated[int, typer.Option(help="hospitals the cases come from")] = 8,
+    shift: Annotated[str, typer.Option(help="how these differ: none, scanner, stain or both")] = "none",
+    contrasts: Annotated[str, typer.Option(help="MRI contrasts, comma-separated")] = "t1,t2,stir,adc",
+    shape: Annotated[str, typer.Option(help="MRI matrix: slices,rows,columns")] = "16,128,128",
+    slide_px: Annotated[int, typer.Option(help="edge of the slide")] = 768,
+    slide_mpp: Annotated[float, typer.Option(help="microns per pixel of the slide")] = 1.0,
+    slide_artefacts: Annotated[float | None, typer.Option(help="share of slides spoilt: fold, tear, blur, pen")] = None,
+    shortcut: Annotated[str, typer.Option(help="planted: none, marker, pen, coil, oedema or jpeg")] = "none",
+    shortcut_correlation: Annotated[float, typer.Option(help="P(trap | malignant) = 1 - P(trap | benign)")] = 0.8,
+    split: Annotated[str | None, typer.Option(help="put every case into this split; default 70/15/15")] = None,
+    workers: Annotated[int, typer.Option(help="processes")] = 2,
+) -> None:
+    """Make a synthetic cohort with a known truth; a killed run goes on where it stopped."""
+    from cmssd_core.synthetic import cohort
+    from cmssd_core.synthetic.oracles import lines
+    from cmssd_core.synthetic.settings import SynthSettings, scan_settings
+
+    chosen = SynthSettings(
+        preset=preset,
+        cases=cases,
+        seed=seed,
+        centres=centres,
+        shift=shift,
+        scan=scan_settings(shape=shape, contrasts=contrasts),
+        slide_px=slide_px,
+        slide_mpp=slide_mpp,
+        slide_artefacts=slide_artefacts,
+        shortcut=shortcut,
+        shortcut_correlation=shortcut_correlation,
+        split=split,
+    )
+    with Bar("synth") as advance:
+        path = cohort.write(out, settings=chosen, workers=workers, progress=lambda done, of: advance(done, of, "cases"))
+    for line in lines(json.loads((out / "synth.json").read_text())["oracle"]):
+        err.print(line, highlight=False)
+    print(path)
+
+
+def train(
+    cohort: Path,
+    model: str = "cmssd",
+    size: Annotated[str | None, typer.Option(help="reference or compact")] = None,
+    config: Annotated[Path | None, typer.Option(help="JSON of training settings")] = None,
+    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    out: Annotated[Path, typer.Option(help="run folder")] = Path("run"),
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the run in --out")] = False,
+    init: Annotated[Path | None, typer.Option(help="weights to start from instead of random ones")] = None,
+) -> None:
+    """Train on a cohort into a run folder."""
+    from cmssd_core import model_card, recipe, training
+
+    text = "{}"
+    if config is not None:
+        if not config.is_file():
+            raise InputError(f"no training config at {config.name}; expected a JSON file; check --config")
+        text = config.read_text()
+    chosen = recipe.settings_from(text, model=model, size=size, seed=seed)
+    with Bar("train") as advance:
+        path = training.train(cohort, out, settings=chosen, resume=resume, init=init, progress=advance)
+    with Bar("evaluate") as advance:
+        model_card.write(cohort, out, progress=advance)
+    print(path)
+
+
+def evaluate(
+    cohort: Path,
+    weights: Annotated[Path | None, typer.Option(help="weights file; default the shipped ones")] = None,
+    against: Annotated[list[Path] | None, typer.Option(help="other weights to compare with; repeatable")] = None,
+    split: Annotated[str, typer.Option(help="test or all")] = "test",
+    drop: Annotated[str | None, typer.Option(help="hide mri or he from every model")] = None,
+    corruptions: Annotated[str, typer.Option(help="cases put through the corruptions, or off")] = "16",
+    workers: Annotated[int | None, typer.Option(help="processes; default one a core", min=1)] = None,
+    out: Annotated[Path, typer.Option(help="folder for the results; a killed run goes on there")] = Path("evaluation"),
+    as_json: Json = False,
+) -> None:
+    """Figures with intervals of a model on a cohort, its robustness, and a page about it."""
+    from cmssd_core import evaluate as evaluation
+    from cmssd_core.cohort_run import RunSettings
+
+    if corruptions != "off" and not corruptions.isdecimal():
+        raise InputError(f"--corruptions {corruptions} came, expected a number of cases or off")
+    count = 0 if corruptions == "off" else int(corruptions)
+    chosen = RunSettings(split=split, drop=drop, corruptions=count, workers=workers)
+    with Bar("evaluate") as advance:
+        told = evaluation.evaluate(
+            cohort, out, weights=weights, against=tuple(against or ()), chosen=chosen, progress=advance
+        )
+    if as_json:
+        print_json(told)
+        return
+    for words in evaluation.in_words(told):
+        print(words)
+    print(f"written to   {out}  (evaluation.html)\nResearch use only, not a medical device.")
+
+
+def calibrate(
+    cohort: Path,
+    weights: Annotated[Path | None, typer.Option(help="weights file; default the shipped ones")] = None,
+    workers: Annotated[int | None, typer.Option(help="processes; default one a core", min=1)] = None,
+    out: Annotated[Path, typer.Option(help="folder of the cases done; a killed run goes on there")] = Path(
+        "calibration"
+    ),
+) -> None:
+    """Fit probabilities, intervals and what counts as strange on the val split; kept beside the weights."""
+    from cmssd_core.calibrate import calibrate as fit
+
+    with Bar("calibrate") as advance:
+        path = fit(cohort, out, weights=weights, workers=workers, settings=settings(), progress=advance)
+    print(path)
+
+
+def compare(
+    cohort: Path,
+    models: Annotated[str, typer.Option(help="names, the first is compared with each other")] = (
+        "cmssd,resnet50,osnet,early,late"
+    ),
+    seeds: Annotated[int, typer.Option(help="runs of each model", min=1)] = 3,
+    steps: Annotated[int | None, typer.Option(help="of each run; default the recipe's", min=1)] = None,
+    size: Annotated[str, typer.Option(help="reference or compact")] = "compact",
+    config: Annotated[Path | None, typer.Option(help="JSON of training settings")] = None,
+    out: Annotated[Path, typer.Option(help="folder of the runs; a killed comparison goes on there")] = Path("compared"),
+    as_json: Json = False,
+) -> None:
+    """Train models by one recipe and budget, several seeds each, and compare them on the test split."""
+    from cmssd_core import compare as room
+    from cmssd_core.recipe import settings_from
+
+    if config is not None and not config.is_file():
+        raise InputError(f"no training config at {config.name}; expected a JSON file; check --config")
+    chosen = room.CompareSettings(
+        models=tuple(name.strip() for name in models.split(",")),
+        seeds=seeds,
+        size=size,
+        steps=steps,
+        recipe=settings_from(config.read_text() if config else "{}"),
+    )
+    with Bar("compare") as advance:
+        told = room.compare(cohort, out, chosen=chosen, program=settings(), progress=advance)
+    if as_json:
+        print_json(told)
+    else:
+        print(out / "comparison.html")
