@@ -9,24 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, replace
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import SimpleITK as sitk
-import torch
 
 from cmssd_core import cohort as cohorts
-from cmssd_core import inference
+from cmssd_core import inference, workers
 from cmssd_core import store as storage
 from cmssd_core.cases import prepare
 from cmssd_core.config import Settings
@@ -247,9 +242,9 @@ def _subset(table: pd.DataFrame, count: int) -> tuple[str, ...]:
     return tuple(str(ordered[i]) for i in places) if count > 0 else ()
 
 
-def _worked(todo: list[_Job], arguments: tuple[Any, ...], workers: int | None) -> Iterator[_Job]:
+def _worked(todo: list[_Job], arguments: tuple[Any, ...], processes: int | None) -> Iterator[_Job]:
     """Do the jobs, giving each as it is done."""
-    count = min(workers or os.cpu_count() or 1, len(todo))
+    count = min(processes or os.cpu_count() or 1, len(todo))
     if count <= 1:
         worker = _Worker(*arguments) if todo else None
         for job in todo:
@@ -257,8 +252,7 @@ def _worked(todo: list[_Job], arguments: tuple[Any, ...], workers: int | None) -
             worker.do(job)
             yield job
         return
-    # spawn: torch's threads do not survive a fork
-    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _start, arguments)
+    pool = workers.pool(count, _set_up, *arguments)
     try:
         running = {pool.submit(_do, job): job for job in todo}
         for finished in as_completed(running):
@@ -271,19 +265,8 @@ def _worked(todo: list[_Job], arguments: tuple[Any, ...], workers: int | None) -
 _here: dict[str, _Worker] = {}  # of a worker process alone
 
 
-def _start(*arguments: Any) -> None:
-    """Set a worker up: one thread for each library, and no life without its parent."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
-    torch.set_num_threads(1)
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+def _set_up(*arguments: Any) -> None:
     _here["worker"] = _Worker(*arguments)
-
-
-def _die_with(parent: BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
 
 
 def _do(job: _Job) -> None:

@@ -6,18 +6,13 @@ of each case. What is drawn of a case depends only on the generator given for it
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import threading
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import SimpleITK as sitk
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -32,6 +27,7 @@ from cmssd_core.models.base import InputSpec
 from cmssd_core.mri.mask import place
 from cmssd_core.recipe import DrawSettings, Stage
 from cmssd_core.types import Batch, Case, InputError, Volume
+from cmssd_core.workers import pool
 
 Sample = dict[str, Tensor]
 
@@ -55,27 +51,12 @@ def prepare_cohort(
     todo = [(path, row, root, spec, settings) for path, (_, row) in zip(paths, table.iterrows(), strict=True)]
     todo = [job for job in todo if not job[0].exists()]
     done = len(paths) - len(todo)
-    # spawn: torch's threads do not survive a fork
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _one_thread) as pool:
-        for _ in pool.map(_prepare_row, *zip(*todo, strict=True)) if todo else ():
+    with pool(workers) as processes:
+        for _ in processes.map(_prepare_row, *zip(*todo, strict=True)) if todo else ():
             done += 1
             if progress:
                 progress(done, len(paths))
     return paths
-
-
-def _one_thread() -> None:
-    """Set a worker up: one thread for each library, and no life without its parent."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
-    torch.set_num_threads(1)
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-
-
-def _die_with(parent: BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
 
 
 def _prepare_row(path: Path, row: pd.Series[Any], root: Path, spec: InputSpec, settings: Settings) -> None:
