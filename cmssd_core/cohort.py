@@ -19,6 +19,7 @@ from cmssd_core.cases import admit
 from cmssd_core.leakage import refuse_leaks
 from cmssd_core.mri.mask import read_mask
 from cmssd_core.types import BoolArray, Case, InputError, Truth, Volume
+from cmssd_core.whole import write_whole
 
 MRI_COLUMNS = {"mri_t1": "t1", "mri_t2": "t2", "mri_stir": "stir", "mri_adc": "adc", "ct": "ct", "pet": "pet"}
 MASK_COLUMNS = ("tumour_mask", "bone_mask", "lesion_mask", "cortical_destruction_mask", "osteoid_mask")
@@ -285,18 +286,57 @@ def use_fold(table: pd.DataFrame, fold: int, *, val: bool = False) -> pd.DataFra
     return table.assign(split=table["fold"].map(names))
 
 
-def divide(source: Path, *, seed: int, folds: int | None = None) -> Path:
-    """Store a 70 / 15 / 15 split and, if asked, folds in the cohort's CSV; the same seed divides it the same way."""
+def fold_table(source: Path, fold: int) -> Path:
+    """A cohort table `fold-N.csv` beside the cohort's own, its splits by `use_fold`, with a val part where it can."""
     table = read(source)
-    table["split"] = split_by_patient(table, seed=seed)
-    table["fold"] = fold_by_patient(table, folds=folds, seed=seed) if folds is not None else None
+    path = (source / "cohort.csv" if source.is_dir() else source).with_name(f"fold-{fold}.csv")
+    write_table(use_fold(table, fold, val=table["fold"].nunique() > 2), path)
+    return path
+
+
+def of_split(table: pd.DataFrame, split: str) -> pd.DataFrame:
+    """The rows of "test", "val" or "all"; where the table knows no splits, every row is a test row.
+
+    Raises InputError for another name, and where no row is left.
+    """
+    if split not in ("test", "val", "all"):
+        raise InputError(f"split {split!r} came, expected test, val or all; choose one of these")
+    if split == "all" or (split == "test" and table["split"].isna().all()):
+        return table
+    kept = table[table["split"] == split]
+    if kept.empty:
+        raise InputError(
+            f"the cohort has no row with split = {split}, expected some; --split all takes every case, "
+            "cmssd split divides it"
+        )
+    return kept
+
+
+def divide(source: Path, *, seed: int, folds: int | None = None, replace: bool = False) -> Path:
+    """Store a 70 / 15 / 15 split and, if asked, folds in the cohort's CSV; the same seed divides it the same way.
+
+    A split that is there stays when folds are added to it. Raises InputError where what is there would change, unless
+    `replace`: weights trained on the old division may have seen the new test cases.
+    """
+    table = read(source)
     path = source / "cohort.csv" if source.is_dir() else source
-    write_table(table, path)
+    split = split_by_patient(table, seed=seed)
+    fold = fold_by_patient(table, folds=folds, seed=seed) if folds is not None else None
+    asked = ("split", split) if fold is None else ("fold", fold)
+    if not replace and table[asked[0]].notna().any() and table[asked[0]].tolist() != asked[1]:
+        raise InputError(
+            f"{path.name} has another {asked[0]} already, expected none or this one: weights trained by the old one "
+            "may have seen the new test cases; --replace divides the cohort anew"
+        )
+    stored = pd.read_csv(path, dtype=str).dropna(how="all")  # the user's cells stay as they are written
+    if replace or table["split"].isna().all():
+        stored["split"] = split
+    if fold is not None:
+        stored["fold"] = fold
+    write_table(stored, path)
     return path
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Write a cohort.csv whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    table.to_csv(part, index=False)
-    part.replace(path)
+    write_whole(path, lambda part: table.to_csv(part, index=False))

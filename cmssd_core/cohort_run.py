@@ -29,6 +29,7 @@ from cmssd_core.config import settings as default_settings
 from cmssd_core.evaluation.overlap import dice, hd95, iou
 from cmssd_core.types import Case, InputError, Prediction, Volume
 from cmssd_core.weights_file import DEFAULT
+from cmssd_core.whole import make_folder, write_whole
 
 FORMAT = 2  # of a part; raised when the same input would give another part
 Row = dict[str, Any]
@@ -85,9 +86,7 @@ class _Worker:
             rows = self._corrupted(job.row) if job.corrupt else self._clean(job.row)
         except InputError as problem:
             rows = [{"case_id": job.row["case_id"], "problem": str(problem)}]
-        part = job.path.with_name(f".{job.path.name}.{os.getpid()}")
-        part.write_text(json.dumps(rows, allow_nan=False))
-        part.replace(job.path)
+        write_whole(job.path, lambda part: part.write_text(json.dumps(rows, allow_nan=False)))
 
     def _admit(self, row: Row) -> Case:
         case = cohorts.admit_row(pd.Series(row, dtype=object), self.root)
@@ -167,18 +166,9 @@ def run(
 
 
 def _chosen_rows(table: pd.DataFrame, chosen: RunSettings) -> pd.DataFrame:
-    if chosen.split not in ("test", "val", "all"):
-        raise InputError(f"split {chosen.split!r} came, expected test, val or all; choose one of these")
     if chosen.drop not in (None, "mri", "he"):
         raise InputError(f"drop {chosen.drop!r} came, expected mri or he; choose one of these")
-    if chosen.split == "all" or (chosen.split == "test" and table["split"].isna().all()):
-        return table
-    kept = table[table["split"] == chosen.split]
-    if kept.empty:
-        raise InputError(
-            f"the cohort has no row with split = {chosen.split}, expected some; --split all takes every case"
-        )
-    return kept
+    return cohorts.of_split(table, chosen.split)
 
 
 def _named(paths: tuple[Path, ...], settings: Settings) -> dict[str, Path]:
@@ -204,7 +194,7 @@ def _jobs(
     settings: Settings,
     chosen: RunSettings,
 ) -> tuple[list[_Job], tuple[str, ...]]:
-    parts.mkdir(parents=True, exist_ok=True)
+    make_folder(parts)
     first = next(iter(models.values()))
     common = {
         "format": FORMAT, "pipeline": inference.PIPELINE, "drop": chosen.drop, "n4": settings.n4,

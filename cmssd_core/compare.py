@@ -23,6 +23,7 @@ from cmssd_core.models import MODELS
 from cmssd_core.recipe import TrainSettings, for_needs, scaled, text_of
 from cmssd_core.report import comparison
 from cmssd_core.types import InputError
+from cmssd_core.whole import write_whole
 
 Told = dict[str, Any]
 Progress = Callable[[int, int, str], None]
@@ -79,8 +80,8 @@ def compare(
     )
     named = dict(zip(runs, results.models, strict=True))
     told = _described(chosen, results) | compared(results.rows, chosen, named)
-    _write(out / "comparison.json", json.dumps(told, indent=1, allow_nan=False))
-    _write(out / "comparison.html", comparison.render(told))
+    write_whole(out / "comparison.json", lambda path: path.write_text(json.dumps(told, indent=1, allow_nan=False)))
+    write_whole(out / "comparison.html", lambda path: path.write_text(comparison.render(told), encoding="utf-8"))
     return told
 
 
@@ -171,9 +172,3 @@ def _described(chosen: CompareSettings, results: cohort_run.Results) -> Told:
         "patients": int(rows["patient_id"].nunique()),
         "refused": sorted(str(case) for case in rows.loc[rows["problem"].notna(), "case_id"].unique()),
     }
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +17,7 @@ from cmssd_core.inference import THRESHOLD
 from cmssd_core.listing import gflop
 from cmssd_core.report import evaluation as page
 from cmssd_core.types import InputError
+from cmssd_core.whole import write_whole
 
 Metrics = dict[str, Any]
 
@@ -44,9 +44,9 @@ def evaluate(
         first = told["refused"][0]
         raise InputError(f"no case could be predicted; of {first['case_id']} it was said: {first['why']}")
     kept = results.rows.drop(columns=["seconds_total"], errors="ignore")
-    _whole(out / "predictions.parquet", lambda path: kept.to_parquet(path, index=False))
-    _whole(out / "metrics.json", lambda path: path.write_text(json.dumps(told, indent=1, allow_nan=False)))
-    _whole(out / "evaluation.html", lambda path: path.write_text(_page(told, results, cohort), encoding="utf-8"))
+    write_whole(out / "predictions.parquet", lambda path: kept.to_parquet(path, index=False))
+    write_whole(out / "metrics.json", lambda path: path.write_text(json.dumps(told, indent=1, allow_nan=False)))
+    write_whole(out / "evaluation.html", lambda path: path.write_text(_page(told, results, cohort), encoding="utf-8"))
     return told
 
 
@@ -121,10 +121,3 @@ def _oracle(cohort: Path) -> Metrics | None:
 def _figure(value: Any, cases: int) -> Any:
     plainly = isinstance(value, int | float) and not isinstance(value, bool)
     return plain(Figure(float(value), None, None, cases)) if plainly else value
-
-
-def _whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    write(part)
-    part.replace(path)

@@ -89,6 +89,7 @@ def in_words(told: dict[str, Any]) -> list[str]:
             "too few patients for an interval" if found["low"] is None else f"{found['low']:.3f} to {found['high']:.3f}"
         )
         lines.append(f"{label}: {found['value']:.3f} ({doubt}; {found['n']} patients)")
+    lines += [f"refused {row['case_id']}: {row['why']}" for row in told["refused"]]
     return [*lines, f"{told['model_id']}, trained on {told['trained']}"]
 
 
@@ -212,6 +213,7 @@ def evaluate(
     source: Path,
     weights: Path | None = None,
     *,
+    split: str = "all",
     settings: SegmentSettings | None = None,
     program: Settings | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -219,29 +221,31 @@ def evaluate(
     """Dice, IoU and HD95 of a model's tumour mask on image and mask pairs: a folder (see `pairs`), or a cohort.
 
     Gives JSON-able {"kind", "model_id", "trained", "dice", "iou", "hd95_mm": {value, low, high, n}, "cases": [{case_id,
-    patient_id, ...}]}; intervals are Student's over patients. weights: None = ADAPTED where it is there, else the
-    shipped ones. Raises InputError where there is nothing to score.
+    patient_id, ...}], "refused": [{case_id, why}]}; intervals are Student's over patients. weights: None = those of the
+    settings, else ADAPTED where it is there, else the shipped ones. split: of a cohort, see `cohort.of_split`. Raises
+    InputError where there is nothing to score.
     """
     has_table = not source.is_dir() or (source / "cohort.csv").is_file()
     table, root = (cohorts.read(source), source if source.is_dir() else source.parent) if has_table else (None, source)
     table = pairs(source) if table is None else table[table["tumour_mask"].notna() | table["lesion_mask"].notna()]
+    table = cohorts.of_split(table, split)
     if table.empty:
         raise InputError(f"{source.name} has no row with a tumour_mask or lesion_mask; expected a mask; add the column")
     program = program or default_settings()
-    predictor = inference.load(weights or (ADAPTED if ADAPTED.is_file() else None), settings=program)
+    predictor = inference.load(weights or program.weights or (ADAPTED if ADAPTED.is_file() else None), settings=program)
     settings = settings or SegmentSettings()
     rows: list[dict[str, Any]] = []
+    refused: list[dict[str, str]] = []
     for done, (_, row) in enumerate(table.iterrows(), start=1):
-        case = cohorts.admit_row(row, root)
-        truth = case.truth.tumour if case.truth.tumour is not None else case.truth.lesion
-        volume = case.inputs.get("mri")
-        if truth is None or not isinstance(volume, Volume):
-            raise InputError(f"case {row['case_id']} has a mask and no MRI; expected both; fill in an mri_ column")
-        found = tumour_map(case, predictor, program=program, mirrored=settings.mirrored)
-        figures = overlap(mask_of(found, settings=settings), truth, volume)
-        rows.append({"case_id": str(row["case_id"]), "patient_id": str(row["patient_id"]), **figures})
+        try:
+            figures = _scored(row, root, predictor, settings=settings, program=program)
+            rows.append({"case_id": str(row["case_id"]), "patient_id": str(row["patient_id"]), **figures})
+        except InputError as problem:
+            refused.append({"case_id": str(row["case_id"]), "why": str(problem)})
         if progress:
             progress(done, len(table))
+    if not rows:
+        raise InputError(f"no case could be scored; of {refused[0]['case_id']} it was said: {refused[0]['why']}")
     by_patient = pd.DataFrame(rows).groupby("patient_id")[["dice", "iou", "hd95_mm"]].mean()
     return {
         "kind": "segmentation",
@@ -251,4 +255,17 @@ def evaluate(
         "iou": asdict(patient_mean(by_patient["iou"].tolist())),
         "hd95_mm": asdict(patient_mean(by_patient["hd95_mm"].tolist(), high=np.inf)),
         "cases": rows,
+        "refused": refused,
     }
+
+
+def _scored(
+    row: pd.Series[Any], root: Path, predictor: inference.Predictor, *, settings: SegmentSettings, program: Settings
+) -> dict[str, float]:
+    case = cohorts.admit_row(row, root)
+    truth = case.truth.tumour if case.truth.tumour is not None else case.truth.lesion
+    volume = case.inputs.get("mri")
+    if truth is None or not isinstance(volume, Volume):
+        raise InputError(f"case {row['case_id']} has a mask and no MRI; expected both; fill in an mri_ column")
+    found = tumour_map(case, predictor, program=program, mirrored=settings.mirrored)
+    return overlap(mask_of(found, settings=settings), truth, volume)

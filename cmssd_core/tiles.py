@@ -43,6 +43,7 @@ NAMES = {
     "tissue_class": ("tissueclass", "class", "classification", "label"),
     "patient_id": ("patientid", "patient", "case"),
     "slide_mpp": ("slidempp", "mpp"),
+    "split": ("split",),
 }
 PATIENT = re.compile(r"(?<![A-Za-z0-9])(Case[-_ ]?\d+|P\d+)(?![0-9])", re.IGNORECASE)
 TOGETHER = 64  # patches that pass the encoder at once
@@ -111,6 +112,7 @@ def in_words(told: dict[str, Any]) -> list[str]:
             continue
         doubt = "too few for an interval" if found["low"] is None else f"{found['low']:.3f} to {found['high']:.3f}"
         lines.append(f"{label}: {found['value']:.3f} ({doubt}; {found['n']} tiles)")
+    lines += [f"refused {row['tile']}: {row['why']}" for row in told["refused"]]
     few = f"tiles of {told['n_patients']} patients, counted as if independent, which flatters the intervals"
     return [*lines, few, f"{told['model_id']}; classes learned on {told['trained']}"]
 
@@ -269,25 +271,35 @@ def evaluate(
     *,
     head: Path | None = None,
     mpp: float | None = None,
+    split: str = "all",
     program: Settings | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Tissue classes of tiles (a folder or a table, see `tiles`) against their names.
 
-    head: None = the one beside the weights. Gives JSON-able figures of `figures` with "kind", "model_id", "trained" and
-    one row a tile. Raises InputError where tiles, weights or head cannot be used.
+    head: None = the one beside the weights. split: of a table that has one, see `cohort.of_split`. Gives JSON-able
+    figures of `figures` with "kind", "model_id", "trained", one row a tile, and what was refused. Raises InputError
+    where tiles, weights or head cannot be used.
     """
     program = program or default_settings()
     table, root = tiles(source, mpp=mpp)
+    table = cohorts.of_split(table, split)
     chosen = weights or program.weights or DEFAULT
     predictor = inference.load(chosen, settings=program)
     known = load_head(head or head_of(chosen), model_id=predictor.model_id)
-    seen = []
+    seen, refused = [], {}
     for done in range(len(table)):
-        (bag,) = patches(table.iloc[done : done + 1], root, predictor, program=program)
-        seen.append(np.full(len(known.mean), np.nan) if bag is None else features(bag, predictor))
+        try:
+            (bag,) = patches(table.iloc[done : done + 1], root, predictor, program=program)
+            seen.append(np.full(len(known.mean), np.nan) if bag is None else features(bag, predictor))
+        except InputError as problem:
+            refused[table.index[done]] = {"tile": str(table["slide"].iloc[done]), "why": str(problem)}
         if progress:
             progress(done + 1, len(table))
+    table = table.drop(index=list(refused))
+    if table.empty:
+        first = next(iter(refused.values()))
+        raise InputError(f"no tile could be read; of {first['tile']} it was said: {first['why']}")
     p = known(np.stack(seen))
     rows = [
         {
@@ -299,7 +311,8 @@ def evaluate(
         for name, who, said, each in zip(table["slide"], table["patient_id"], table["tissue_class"], p, strict=True)
     ]
     found = figures(p, known.classes, table["tissue_class"].tolist(), table["patient_id"].tolist())
-    return {"kind": "tiles", "model_id": predictor.model_id, "trained": known.trained, **found, "tiles": rows}
+    return {"kind": "tiles", "model_id": predictor.model_id, "trained": known.trained, **found, "tiles": rows,
+            "refused": list(refused.values())}  # fmt: skip
 
 
 def figures(p: Values, classes: tuple[str, ...], said: list[str], patients: list[str]) -> dict[str, Any]:

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from cmssd_core.evaluation.repeats import FIGURES
+from cmssd_core.report import page
 
 TITLES = {
     "accuracy": "accuracy",
@@ -26,17 +25,11 @@ CONDITIONS = {"both": "all there is", "mri": "the MRI alone", "he": "the slide a
 
 def render(told: Mapping[str, Any], *, made: datetime | None = None) -> str:
     """comparison.html from what comparison.json holds."""
-    environment = Environment(
-        loader=PackageLoader("cmssd_core.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("comparison.html.j2").render(
+    return page.render(
+        "comparison.html.j2",
         told=told,
         figures=FIGURES,
         titles=TITLES,
         conditions=CONDITIONS,
-        made=(made or datetime.now()).strftime("%Y-%m-%d %H:%M"),
+        made=made,
     )

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cmssd_core.losses import TERMS
+from cmssd_core.report import page
 from cmssd_core.report.charts import Axis, Point, Series, chart
 
 WINDOW = 25  # steps a running mean takes in
@@ -24,14 +24,8 @@ def render(run: Path, *, made: datetime | None = None) -> str:
         {"name": str(name), "first": int(rows["step"].min()), "last": int(rows["step"].max())}
         for name, rows in table.groupby("stage", sort=False)
     ]
-    environment = Environment(
-        loader=PackageLoader("cmssd_core.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("curves.html.j2").render(
+    return page.render(
+        "curves.html.j2",
         settings=json.loads((run / "config.json").read_text()),
         environment=json.loads((run / "environment.json").read_text()),
         steps=len(table),
@@ -39,7 +33,7 @@ def render(run: Path, *, made: datetime | None = None) -> str:
         stages=stages,
         window=WINDOW,
         charts=_charts(table, [stage["first"] for stage in stages]),
-        made=(made or datetime.now()).strftime("%Y-%m-%d %H:%M"),
+        made=made,
     )
 
 

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from cmssd_core.report import page
 from cmssd_core.report.charts import Axis, Point, Series, chart
 
 Metrics = Mapping[str, Any]
@@ -28,19 +27,13 @@ ROWS = {
 
 def render(told: Metrics, *, name: str, severities: Sequence[Point], made: datetime | None = None) -> str:
     """A self-contained HTML page of what metrics.json holds. severities: (true, found) of each case."""
-    environment = Environment(
-        loader=PackageLoader("cmssd_core.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     columns: dict[str, Metrics] = {"MRI and H&E": told}
     for title, key in (("MRI alone", "mri_only"), ("H&E alone", "he_only")):
         if told["by_modality"][key]["accuracy"]["n"] or told["by_modality"][key]["dice"]["n"]:
             columns[title] = told["by_modality"][key]
     columns |= told["against"]
-    return environment.get_template("evaluation.html.j2").render(
+    return page.render(
+        "evaluation.html.j2",
         m=told,
         name=name,
         rows=ROWS,
@@ -50,7 +43,7 @@ def render(told: Metrics, *, name: str, severities: Sequence[Point], made: datet
         calibration=_calibration(told["calibration"]["table"]),
         bland_altman=_bland_altman(told["severity_agreement"], severities),
         robustness={key: _robustness(key, levels) for key, levels in told["corruptions"].items()},
-        made=(made or datetime.now()).strftime("%Y-%m-%d %H:%M"),
+        made=made,
     )
 
 

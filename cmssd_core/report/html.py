@@ -6,9 +6,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from cmssd_core.report import display, pictures
+from cmssd_core.report import display, page, pictures
 from cmssd_core.types import Case, Prediction, Slide, Volume
 
 _ALT = {
@@ -30,14 +28,8 @@ def render(
 ) -> str:
     """A self-contained HTML page. drawn: PNG bytes by name, as report.files.draw gives them."""
     slide = case.inputs.get("he")
-    environment = Environment(
-        loader=PackageLoader("cmssd_core.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(
+    return page.render(
+        "report.html.j2",
         p=prediction,
         case_id=prediction.case_id[:12],
         has_mri=isinstance(case.inputs.get("mri"), Volume),
@@ -48,7 +40,7 @@ def render(
         alt=_ALT,
         chart=pictures.area_chart(prediction),
         most=display.most_tumour(prediction) if prediction.slices else None,
-        made=(made or datetime.now()).strftime("%Y-%m-%d %H:%M"),
+        made=made,
     )
 
 
