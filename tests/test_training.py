@@ -112,7 +112,9 @@ if __name__ == "__main__":
 
 
 def test_two_processes_and_one_in_parts_train_the_same_weights(cohort: Path, tmp_path: Path) -> None:
-    run = replace(TINY_RUN, batch=4, threads=1)
+    # Well-conditioned, so that rounding stays rounding: no window so small that a norm divides noise by noise.
+    stages = tuple(replace(s, learning_rate=1e-4, slices=2, patches=2, crop_px=2 * s.crop_px) for s in ALONE)
+    run = replace(TINY_RUN, stages=stages, batch=4, threads=1)
     train(cohort, tmp_path / "one", settings=run)
     train(cohort, tmp_path / "parts", settings=replace(run, accumulate=3))
     (tmp_path / "two.py").write_text(TWO)
