@@ -124,6 +124,11 @@ def train(
     return out / "weights.safetensors"
 
 
+def is_first() -> bool:
+    """Whether this process is the one that writes, of those torchrun started or alone."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _finish(model: Model, out: Path, root: Path, cases: int, settings: TrainSettings) -> None:
     kept = run_folder.best(out)
     if kept is not None:
@@ -297,14 +302,11 @@ class _Team:
     def __init__(self) -> None:
         self.size = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank = int(os.environ.get("RANK", "0"))
+        self.first = is_first()
         if self.size > 1 and not dist.is_initialized():
             if torch.cuda.is_available():
                 torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
             dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-
-    @property
-    def first(self) -> bool:
-        return self.rank == 0
 
     def wait(self) -> None:
         if self.size > 1:
