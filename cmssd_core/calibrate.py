@@ -34,12 +34,11 @@ def calibrate(
 ) -> Path:
     """Predict the val split into `out`/parts, fit, and write the file beside the weights; gives its path.
 
-    An older calibration of these weights is replaced. Raises InputError where the split holds too few cases or one
-    label only.
+    An older calibration of these weights has no say and is replaced. Raises InputError where the split holds too few
+    cases or one label only.
     """
     path = weights or (settings.weights if settings else None) or DEFAULT
-    path_of(path).unlink(missing_ok=True)
-    chosen = RunSettings(split="val", workers=workers, features=True)
+    chosen = RunSettings(split="val", workers=workers, features=True, calibrated=False)
     results = cohort_run.run(cohort, out, weights=path, chosen=chosen, settings=settings, progress=progress)
     model_id = next(iter(results.models.values())).model_id
     rows = results.rows[results.rows["problem"].isna()]

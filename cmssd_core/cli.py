@@ -20,6 +20,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "inspect": single.inspect,
     "doctor": single.doctor,
     "synth": cohort.synth,
+    "split": cohort.split,
     "train": cohort.train,
     "calibrate": cohort.calibrate,
     "evaluate": cohort.evaluate,

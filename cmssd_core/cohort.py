@@ -222,7 +222,7 @@ def _mask(path: Path, column: str, *, like: Volume) -> BoolArray:
 
 def split_by_patient(table: pd.DataFrame, *, seed: int) -> list[str]:
     """A split name for each row: 70 / 15 / 15 by patient, stratified by malignancy where every class allows it."""
-    patients = table.groupby("patient_id")["malignant"].max().sort_index()
+    patients = table.groupby("patient_id")["malignant"].max().sort_index().astype(float).fillna(-1.0)
     names = patients.index.to_numpy()
     if len(names) < 3:
         return ["train"] * len(table)

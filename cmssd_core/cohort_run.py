@@ -43,7 +43,7 @@ class RunSettings:
     """split: "test", "val" or "all". drop: "mri" or "he" is hidden from every model.
 
     corruptions: cases put through the table of corruptions, drawn by `seed`. workers: processes of one torch thread
-    each; None = one a core. features: keep each encoder's features.
+    each; None = one a core. features: keep each encoder's features. calibrated: by what lies beside the weights.
     """
 
     split: str = "test"
@@ -52,6 +52,7 @@ class RunSettings:
     workers: int | None = None
     seed: int = 0
     features: bool = False
+    calibrated: bool = True
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class _Worker:
     """What a process needs for its jobs: predictors by name, loaded once."""
 
     def __init__(self, weights: dict[str, Path], root: Path, settings: Settings, chosen: RunSettings) -> None:
-        self.predictors = {name: inference.load(path, settings=settings) for name, path in weights.items()}
+        self.predictors = _loaded(weights, settings, chosen)
         self.root, self.settings, self.chosen = root, settings, chosen
 
     def do(self, job: _Job) -> None:
@@ -153,7 +154,7 @@ def run(
     table = _chosen_rows(cohorts.read(cohort), chosen)
     root = cohort if cohort.is_dir() else cohort.parent
     paths = _named((weights or settings.weights or DEFAULT, *against), settings)
-    models = {name: inference.load(path, settings=settings) for name, path in paths.items()}
+    models = _loaded(paths, settings, chosen)
     jobs, corrupted = _jobs(table, root, out / "parts", models, settings, chosen)
     todo = [job for job in jobs if not job.path.exists()]
     done = len(jobs) - len(todo)
@@ -169,6 +170,12 @@ def _chosen_rows(table: pd.DataFrame, chosen: RunSettings) -> pd.DataFrame:
     if chosen.drop not in (None, "mri", "he"):
         raise InputError(f"drop {chosen.drop!r} came, expected mri or he; choose one of these")
     return cohorts.of_split(table, chosen.split)
+
+
+def _loaded(weights: dict[str, Path], settings: Settings, chosen: RunSettings) -> dict[str, inference.Predictor]:
+    return {
+        name: inference.load(path, settings=settings, calibrated=chosen.calibrated) for name, path in weights.items()
+    }
 
 
 def _named(paths: tuple[Path, ...], settings: Settings) -> dict[str, Path]:

@@ -67,8 +67,11 @@ class Predictor:
         return self.info.spec
 
 
-def load(weights: Path | None = None, *, settings: Settings | None = None) -> Predictor:
-    """The predictor of a weights file; None = the one in the settings, else the shipped compact weights."""
+def load(weights: Path | None = None, *, settings: Settings | None = None, calibrated: bool = True) -> Predictor:
+    """The predictor of a weights file; None = the one in the settings, else the shipped compact weights.
+
+    calibrated: with the calibration that lies beside the weights, where there is one.
+    """
     settings = settings or default_settings()
     path = weights or settings.weights or weights_file.DEFAULT
     model, info, model_id = weights_file.load(path)
@@ -77,8 +80,9 @@ def load(weights: Path | None = None, *, settings: Settings | None = None) -> Pr
     device = chosen_device(settings)
     cards = [card for card in (path.with_suffix(".md"), path.with_name("model_card.md")) if card.is_file()]
     text = cards[0].read_text() if cards else f"No model card lies beside {path.name}."
+    calibration = calibration_file.load(path, model_id) if calibrated else None
     ready = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Predictor(ready, model_id, info, device, text, calibration_file.load(path, model_id))
+    return Predictor(ready, model_id, info, device, text, calibration)
 
 
 @contextlib.contextmanager

@@ -30,6 +30,7 @@ from cmssd_core.types import Batch, BoolArray, Case, FloatArray, InputError, Mod
 ADAPTED = weights_file.SHIPPED / "cmssd-compact-sarcoma-mri.safetensors"
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 MASK_WORDS = {"mask", "masks", "label", "labels", "labelstr", "labelsts", "seg", "segmentation", "gtv", "roi"}
+OTHER_MASKS = {"bone", "osteoid", "destruction"}  # of something that is no tumour
 IMAGE_WORDS = {"image", "images", "img", "imagestr", "imagests", "scan", "mr", "mri", "0000"}
 COLUMN_OF = {"t1": "mri_t1", "t1w": "mri_t1", "t2": "mri_t2", "t2w": "mri_t2", "t2fs": "mri_t2", "stir": "mri_stir"}
 COLUMN_OF |= {"adc": "mri_adc", "ct": "ct", "pet": "pet", "pt": "pet", "suv": "pet"}
@@ -55,6 +56,8 @@ def pairs(folder: Path, *, contrast: str = "t1") -> pd.DataFrame:
         plain = [word.lower() for word in words]
         column = next((COLUMN_OF[word] for word in reversed(plain) if word in COLUMN_OF), f"mri_{contrast}")
         if column not in cohorts.MRI_COLUMNS or not column.startswith("mri_"):
+            continue
+        if MASK_WORDS & set(plain) and OTHER_MASKS & set(plain):
             continue
         role = "tumour_mask" if MASK_WORDS & set(plain) else column
         known = MASK_WORDS | IMAGE_WORDS | set(COLUMN_OF)

@@ -272,6 +272,35 @@ def test_a_division_is_stored_and_the_same_each_time(cohort: Path, tmp_path: Pat
         cohorts.use_fold(first, 7)
 
 
+def test_a_division_is_changed_only_where_that_is_asked_for(cohort: Path, tmp_path: Path) -> None:
+    plain = absolute(cohort).drop(columns=["split", "fold"])
+    plain.assign(note="the user's own").to_csv(tmp_path / "cohort.csv", index=False)
+    cohorts.divide(tmp_path, seed=3)
+    split = cohorts.read(tmp_path)["split"].tolist()
+    cohorts.divide(tmp_path, seed=4, folds=2)
+    assert cohorts.read(tmp_path)["split"].tolist() == split
+    for changed in ({"seed": 5}, {"seed": 4, "folds": 4}):
+        with pytest.raises(InputError, match="already, expected none or this one"):
+            cohorts.divide(tmp_path, **changed)
+    cohorts.divide(tmp_path, seed=5, folds=4, replace=True)
+    stored = pd.read_csv(tmp_path / "cohort.csv")
+    assert sorted(stored["fold"]) == [1, 2, 3, 4]
+    assert list(stored.columns) == [*plain.columns, "note", "split", "fold"]
+    assert set(stored["note"]) == {"the user's own"}
+    tested = cohorts.read(cohorts.fold_table(tmp_path, 2))
+    assert tested.loc[tested["split"] == "test", "fold"].tolist() == [2]
+    assert (tested["split"] == "val").sum() == 1
+
+
+def test_a_cohort_without_labels_is_divided_too() -> None:
+    table = pd.DataFrame({"patient_id": [str(i) for i in range(40)], "malignant": np.nan})
+    assert pd.Series(cohorts.split_by_patient(table, seed=1)).value_counts().to_dict() == {
+        "train": 28, "val": 6, "test": 6,
+    }  # fmt: skip
+    table.loc[:19, "malignant"] = 1.0
+    assert set(cohorts.split_by_patient(table, seed=1)) == set(cohorts.SPLITS)
+
+
 def test_splits_are_70_15_15_and_stratified() -> None:
     table = pd.DataFrame({"patient_id": [str(i) for i in range(1000)], "malignant": [i % 10 < 3 for i in range(1000)]})
     table["split"] = cohorts.split_by_patient(table, seed=1)

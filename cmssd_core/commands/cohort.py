@@ -1,10 +1,10 @@
-"""Commands about a cohort: synth, train, evaluate, calibrate, compare."""
+"""Commands about a cohort: synth, split, train, calibrate, evaluate, compare."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -56,6 +56,24 @@ def synth(
     print(path)
 
 
+def split(
+    cohort: Path,
+    seed: Annotated[int, typer.Option(help="the same seed divides it the same way", min=0)] = 1,
+    folds: Annotated[int | None, typer.Option(help="number of folds to make beside the split", min=2)] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="divide anew what is divided already")] = False,
+) -> None:
+    """Divide a cohort by patient, 70 / 15 / 15 and into folds, and store it in its cohort.csv."""
+    from cmssd_core.cohort import divide, read
+
+    path = divide(cohort, seed=seed, folds=folds, replace=replace)
+    table = read(path)
+    counts = table["split"].value_counts()
+    print(", ".join(f"{name} {counts.get(name, 0)}" for name in ("train", "val", "test")))
+    if folds is not None:
+        print(", ".join(f"fold {fold:g} {count}" for fold, count in table["fold"].value_counts().sort_index().items()))
+    print(path)
+
+
 def train(
     cohort: Path,
     model: str = "cmssd",
@@ -65,6 +83,7 @@ def train(
     out: Annotated[Path, typer.Option(help="run folder")] = Path("run"),
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run in --out")] = False,
     init: Annotated[Path | None, typer.Option(help="weights to start from instead of random ones")] = None,
+    fold: Annotated[int | None, typer.Option(help="of the cohort's folds, the one to leave out for testing")] = None,
 ) -> None:
     """Train on a cohort into a run folder."""
     from cmssd_core import model_card, recipe, training
@@ -75,8 +94,11 @@ def train(
             raise InputError(f"no training config at {config.name}; expected a JSON file; check --config")
         text = config.read_text()
     chosen = recipe.settings_from(text, model=model, size=size, seed=seed)
+    cohort = _folded(cohort, fold)
     with Bar("train") as advance:
         path = training.train(cohort, out, settings=chosen, resume=resume, init=init, progress=advance)
+    if not training.is_first():
+        return  # one process of torchrun writes the card
     with Bar("evaluate") as advance:
         model_card.write(cohort, out, progress=advance)
     print(path)
@@ -89,28 +111,59 @@ def evaluate(
     split: Annotated[str, typer.Option(help="test or all")] = "test",
     drop: Annotated[str | None, typer.Option(help="hide mri or he from every model")] = None,
     corruptions: Annotated[str, typer.Option(help="cases put through the corruptions, or off")] = "16",
+    fold: Annotated[int | None, typer.Option(help="of the cohort's folds, the one to test on")] = None,
+    mpp: Annotated[float | None, typer.Option(help="microns per pixel of tiles that do not say theirs")] = None,
     workers: Annotated[int | None, typer.Option(help="processes; default one a core", min=1)] = None,
     out: Annotated[Path, typer.Option(help="folder for the results; a killed run goes on there")] = Path("evaluation"),
     as_json: Json = False,
 ) -> None:
-    """Figures with intervals of a model on a cohort, its robustness, and a page about it."""
+    """Figures with intervals of a model on a cohort, its robustness, and a page about it.
+
+    A cohort is a folder with a cohort.csv, a folder of H&E tiles with their class, or one of MRI with tumour masks.
+    """
     from cmssd_core import evaluate as evaluation
+    from cmssd_core import one_modality
     from cmssd_core.cohort_run import RunSettings
 
     if corruptions != "off" and not corruptions.isdecimal():
         raise InputError(f"--corruptions {corruptions} came, expected a number of cases or off")
+    cohort = _folded(cohort, fold)
+    kind = one_modality.kind_of(cohort)
+    if kind != "cases":
+        if against or drop:
+            raise InputError(
+                f"--against or --drop came for {kind}, expected them for a cohort of cases; leave them out"
+            )
+        with Bar("evaluate") as advance:
+            told = one_modality.evaluate(
+                cohort, out, kind=kind, weights=weights, mpp=mpp, split=split, settings=settings(), progress=advance
+            )
+        _say(told, one_modality.in_words(told), out, as_json=as_json)
+        return
+    if mpp is not None:
+        raise InputError("--mpp came for a cohort of cases, expected it for tiles; fill in its column slide_mpp")
     count = 0 if corruptions == "off" else int(corruptions)
     chosen = RunSettings(split=split, drop=drop, corruptions=count, workers=workers)
     with Bar("evaluate") as advance:
         told = evaluation.evaluate(
             cohort, out, weights=weights, against=tuple(against or ()), chosen=chosen, progress=advance
         )
+    _say(told, evaluation.in_words(told), out, as_json=as_json)
+
+
+def _say(told: dict[str, Any], words: list[str], out: Path, *, as_json: bool) -> None:
     if as_json:
         print_json(told)
         return
-    for words in evaluation.in_words(told):
-        print(words)
+    print("\n".join(words))
     print(f"written to   {out}  (evaluation.html)\nResearch use only, not a medical device.")
+
+
+def _folded(cohort: Path, fold: int | None) -> Path:
+    """The cohort, or the table beside it in which this fold is the test part."""
+    from cmssd_core.cohort import fold_table
+
+    return cohort if fold is None else fold_table(cohort, fold)
 
 
 def calibrate(
