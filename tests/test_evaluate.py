@@ -315,7 +315,7 @@ def test_a_calibration_survives_the_disk_and_serves_its_own_weights_alone(tmp_pa
     again = calibration_file.load(weights, made.model_id)
     assert again is not None
     assert again.given == made.given
-    assert again.clouds["mri"].means == pytest.approx(made.clouds["mri"].means, abs=1e-6)
+    assert again.clouds["mri"].means == pytest.approx(made.clouds["mri"].means, rel=1e-6)
     with pytest.raises(InputError, match="was fitted for"):
         calibration_file.load(weights, "other-123")
     calibration_file.path_of(weights).write_bytes(b"x")

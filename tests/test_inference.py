@@ -222,13 +222,27 @@ def test_an_answer_from_the_store_tells_how_these_files_were_read(
 
 
 def test_map_and_probability_that_disagree_are_remarked(case: Case, predictor: inference.Predictor) -> None:
-    model = CMSSD("compact").eval()
-    with torch.no_grad():
-        model.decoder.maps.weight.zero_()
-        model.decoder.maps.bias.fill_(5.0)  # tumour everywhere
-        model.malignancy[-1].bias.fill_(-9.0)  # and surely benign
-    found = inference.predict(case, replace(predictor, model=model), settings=QUICK)
-    assert any("disagree" in finding.what for finding in found.quality)
+    """A tumour map without malignancy cannot be: the map is lesion times p(malignant). The other way it can."""
+
+    def answer(lesion: float, malignant: float) -> Prediction:
+        model = CMSSD("compact").eval()
+        with torch.no_grad():
+            model.decoder.maps.weight.zero_()
+            model.decoder.maps.bias.copy_(torch.tensor([lesion, 5.0, -5.0]))  # lesion, bone, destruction
+            model.malignancy[-1].weight.zero_()
+            model.malignancy[-1].bias.fill_(malignant)
+        return inference.predict(case, replace(predictor, model=model), settings=QUICK)
+
+    def remarked(found: Prediction) -> bool:
+        return any("disagree" in finding.what for finding in found.quality)
+
+    silent = answer(lesion=-9.0, malignant=9.0)  # surely malignant, and no lesion anywhere
+    assert silent.severity_pct == 0
+    assert remarked(silent)
+    benign = answer(lesion=9.0, malignant=-9.0)
+    assert benign.severity_pct == 0
+    assert not remarked(benign)
+    assert not remarked(answer(lesion=9.0, malignant=9.0))
 
 
 def test_a_single_slice_is_remarked(cohort: Path, tmp_path: Path, predictor: inference.Predictor) -> None:
