@@ -200,9 +200,10 @@ def _assemble(case: Case, prepared: Case, output: ModelOutput, predictor: Predic
     volume, grid, bag = case.inputs.get("mri"), prepared.inputs.get("mri"), prepared.inputs.get("he")
     maps: dict[str, FloatArray] = {}
     gate_mean = gate_at_site = None
+    missing = "the model draws no maps" if isinstance(volume, Volume) else "no MRI was given, so there is no map"
     figures: dict[str, Any] = {
         "severity_pct": None,
-        "severity_reason": "no MRI was given, so there is no map to measure",
+        "severity_reason": f"{missing} to measure",
         "tumour_ml": None,
         "bone_ml": None,
         "extraosseous_ml": None,

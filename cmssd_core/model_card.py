@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from cmssd_core.calibrate import calibrate
 from cmssd_core.calibration_file import load as calibration_of
 from cmssd_core.cohort_run import RunSettings
 from cmssd_core.evaluate import evaluate
+from cmssd_core.models import MODELS
 from cmssd_core.types import InputError
 from cmssd_core.weights_file import WeightsInfo, load
 
@@ -26,6 +28,7 @@ TITLES = {
 }
 GIVEN = {"MRI and H&E": None, "MRI alone": "mri_only", "H&E alone": "he_only"}
 
+PAPER = "Adit and Priya, IJERST 4(2), 2026"
 
 MEASURED = """On the test split of the cohort it was trained on, patients it never saw, each case read from its files as
 a user's would be. 95 % intervals over patients.
@@ -81,11 +84,9 @@ def card(info: WeightsInfo, run: Path, measured: Mapping[str, Any] | None, *, ca
 
 **Research use only. Not a medical device. Trained on: {info.trained}.**
 
-{info.name} of CM-SSD (Adit and Priya, IJERST 4(2), 2026): tumour and bone maps on an MRI, severity by the paper's
-equation 4, probability of malignancy.
+{_what(info)}
 
-Inputs: MRI contrasts {", ".join(info.spec.contrasts)} (any of them), slices of {info.spec.mri_px} pixels at
-{info.spec.mri_spacing_mm} mm; H&E patches of {info.spec.patch_px} pixels at {info.spec.patch_mpp} microns a pixel.
+{_inputs(info)}
 
 ## Measured
 
@@ -101,6 +102,25 @@ Inputs: MRI contrasts {", ".join(info.spec.contrasts)} (any of them), slices of 
 
 `cmssd train` with {", ".join(plain)}; the whole of it is in the run's config.json.
 """
+
+
+def _what(info: WeightsInfo) -> str:
+    """The first line of the model's own file, and what it gives."""
+    kind = MODELS[info.model]
+    said = (sys.modules[kind.__module__].__doc__ or info.model).splitlines()[0].replace("seed paper 000", PAPER)
+    maps = "tumour_logits" in kind.produces
+    gives = "tumour and bone maps on the MRI, severity by the paper's equation 4 and the" if maps else "the"
+    return f"{said}\n\nIt gives {gives} probability of malignancy."
+
+
+def _inputs(info: WeightsInfo) -> str:
+    spec = info.spec
+    told = {
+        "mri": f"MRI contrasts {', '.join(spec.contrasts)} (any of them), slices of {spec.mri_px} pixels at "
+        f"{spec.mri_spacing_mm} mm",
+        "he": f"H&E patches of {spec.patch_px} pixels at {spec.patch_mpp} microns a pixel",
+    }
+    return f"Inputs: {'; '.join(told[name] for name in MODELS[info.model].needs)}."
 
 
 def _table(measured: Mapping[str, Any]) -> str:

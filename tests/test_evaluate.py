@@ -30,6 +30,7 @@ from cmssd_core.evaluate import evaluate
 from cmssd_core.evaluation.distance import fit
 from cmssd_core.evaluation.overlap import dice
 from cmssd_core.evaluation.summary import summarise
+from cmssd_core.models import MODELS
 from cmssd_core.types import Case, InputError, PatchBag, Volume
 
 FAST = Settings(n4=False, max_patches=2)
@@ -344,6 +345,18 @@ def test_calibration_is_fitted_on_val_and_its_coverage_measured_on_test(tmp_path
     text = model_card.card(weights_file.load(weights)[1], weights.parent, told, calibrated_on=found.fitted_on)
     assert "24 cases of the val split" in text
     assert "| accuracy of malignant / benign at threshold 0.5 |" in text
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_card_says_what_its_own_model_reads_and_gives(name: str, tmp_path: Path) -> None:
+    kind = MODELS[name]
+    (tmp_path / "config.json").write_text("{}")
+    info = weights_file.WeightsInfo(model=name, size="compact", trained="nothing", spec=kind("compact").spec)
+    text = model_card.card(info, tmp_path, None)
+    assert ("tumour and bone maps" in text) == ("tumour_logits" in kind.produces)
+    assert ("MRI contrasts" in text) == ("mri" in kind.needs)
+    assert ("H&E patches" in text) == ("he" in kind.needs)
+    assert "seed paper" not in text
 
 
 def test_too_small_a_val_split_is_refused(tested: Path, tmp_path: Path) -> None:

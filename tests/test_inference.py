@@ -13,6 +13,7 @@ import torch
 from cmssd_core import cases, inference
 from cmssd_core import cohort as cohorts
 from cmssd_core.config import Settings
+from cmssd_core.models import MODELS
 from cmssd_core.models.cmssd import CMSSD
 from cmssd_core.store import Store
 from cmssd_core.types import Case, Finding, InputError, Prediction, Volume
@@ -137,6 +138,12 @@ def test_without_an_mri_maps_and_severity_are_none_and_the_probability_stands_al
     assert found.tier is None
     assert "no MRI" in (found.severity_reason or "")
     assert 0 <= found.p_malignant <= 1
+
+
+def test_a_model_without_maps_does_not_blame_the_mri(case: Case, predictor: inference.Predictor) -> None:
+    found = inference.predict(case, replace(predictor, model=MODELS["osnet"]("compact").eval()), settings=QUICK)
+    assert found.severity_pct is None
+    assert found.severity_reason == "the model draws no maps to measure"
 
 
 def test_without_a_slide_there_are_maps_and_no_patches(case: Case, predictor: inference.Predictor) -> None:
