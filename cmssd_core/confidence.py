@@ -54,17 +54,25 @@ def vectors(seen: Mapping[str, list[Tensor]]) -> Features:
 
 
 def applied(
-    prediction: Prediction, calibration: Calibration, *, given: str, logit: float, features: Features
+    prediction: Prediction,
+    calibration: Calibration,
+    *,
+    given: str,
+    logit: float,
+    features: Features,
+    missing: tuple[str, ...] = (),
 ) -> Prediction:
     """The prediction with p_malignant calibrated, severity_interval, uncertainty, and remarks on what is strange.
 
-    given: "both", "mri" or "he". Where the calibration holds nothing for it, the answer stays as the network gave it.
+    given: "both", "mri" or "he"; where the calibration holds nothing for it, the answer stays as the network gave it.
+    missing: contrasts the model reads and the MRI does not have.
     """
     told: dict[str, float] = {}
     remarks = list(prediction.quality)
     limits = calibration.given.get(given)
     if limits is not None:
         prediction, told, said = _limited(prediction, limits, logit)
+        told["coverage"] = calibration.coverage
         remarks += said
     for modality, vector in features.items():
         cloud = calibration.clouds.get(modality)
@@ -76,7 +84,8 @@ def applied(
             what = (
                 f"unlike the images the weights were calibrated on (distance {away:.1f}, usual below {cloud.limit:.1f})"
             )
-            remarks.append(Finding("warning", f"this {NAMES[modality]} is {what}", "model"))
+            why = f"; it has no {', no '.join(missing)}" if modality == "mri" and missing else ""
+            remarks.append(Finding("warning", f"this {NAMES[modality]} is {what}{why}", "model"))
     return replace(prediction, uncertainty=told or None, quality=tuple(remarks))
 
 

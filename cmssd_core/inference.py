@@ -37,7 +37,7 @@ from cmssd_core.types import (
 )
 from cmssd_core.weights_file import WeightsInfo
 
-PIPELINE = 2  # part of every content key; raised when the same input would give another answer
+PIPELINE = 3  # part of every content key; raised when the same input would give another answer
 THRESHOLD = 0.5
 Progress = Callable[[float, str], None]
 
@@ -156,8 +156,15 @@ def answer_and_features(
         if predictor.calibration is not None:
             given = "both" if len(prepared.inputs) == 2 else next(iter(prepared.inputs))
             logit = float(output.malignant_logit[0])
+            grid = prepared.inputs.get("mri")
+            there = grid.contrasts if isinstance(grid, Volume) else predictor.spec.contrasts
             prediction = confidence.applied(
-                prediction, predictor.calibration, given=given, logit=logit, features=features
+                prediction,
+                predictor.calibration,
+                given=given,
+                logit=logit,
+                features=features,
+                missing=tuple(c for c in predictor.spec.contrasts if c not in there),
             )
     return replace(prediction, timings_s=timings), features
 

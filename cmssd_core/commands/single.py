@@ -57,6 +57,10 @@ def predict(
         print_json(told)
         return
     severity = f"{result.severity_pct:.1f} %" if result.severity_pct is not None else f"none: {result.severity_reason}"
+    if result.severity_interval is not None:
+        low, high = result.severity_interval
+        share = 100 * (result.uncertainty or {})["coverage"]
+        severity += f"  ({share:.0f} % interval {low:.1f} to {high:.1f}, where images are like the calibration's)"
     print(f"severity     {severity}" + (f"  (tier {result.tier}, bounds unvalidated)" if result.tier else ""))
     print(f"p(malignant) {result.p_malignant:.3f}")
     for finding in result.quality:
