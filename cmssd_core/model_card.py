@@ -14,7 +14,9 @@ from cmssd_core.calibrate import calibrate
 from cmssd_core.calibration_file import load as calibration_of
 from cmssd_core.cohort_run import RunSettings
 from cmssd_core.evaluate import evaluate
+from cmssd_core.evaluation.metrics import shown
 from cmssd_core.models import MODELS
+from cmssd_core.report.evaluation import words
 from cmssd_core.types import InputError
 from cmssd_core.weights_file import WeightsInfo, load
 
@@ -65,12 +67,10 @@ def write(
 
 
 def line(figure: Mapping[str, Any]) -> str:
-    """A figure with its interval and n, e.g. "0.98 (0.95 to 0.99), n = 72"; "-" where there is none."""
-    if figure["value"] is None:
-        return "-"
-    low, high = figure["low"], figure["high"]
-    interval = "too few cases for an interval" if low is None else f"{low:.3g} to {high:.3g}"
-    return f"{figure['value']:.3g} ({interval}), n = {figure['n']}"
+    """A figure with its interval and n, e.g. "0.980 (0.950 to 0.990), n = 72"; "-" where there is none."""
+    if figure["value"] is not None and figure["low"] is None:
+        return f"{shown(figure['value'])} (too few cases for an interval), n = {figure['n']}"
+    return words(figure)
 
 
 def card(info: WeightsInfo, run: Path, measured: Mapping[str, Any] | None, *, calibrated_on: str | None = None) -> str:

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, roc_auc_score, roc_curve
 
 from cmssd_core.evaluation import agreement, calibration, distance, overlap, roc
-from cmssd_core.evaluation.metrics import absent, mean, share
+from cmssd_core.evaluation.metrics import absent, mean, share, shown
 
 
 def scores(n: int = 200, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -206,3 +206,8 @@ def test_mahalanobis_is_scikit_learns_and_knows_a_stranger() -> None:
     fresh = rng.standard_normal((500, 6)) * np.arange(1, 7)
     assert (distance.distance(fresh, cloud.means, cloud.precision) > cloud.limit).mean() < 0.05
     assert (distance.distance(fresh + 30, cloud.means, cloud.precision) > cloud.limit).all()
+
+
+def test_what_is_short_of_one_is_never_shown_as_one() -> None:
+    assert [shown(v) for v in (0.99996, 0.9994, 1.0, 0.1234)] == [">0.999", "0.999", "1.000", "0.123"]
+    assert shown(41.256, 1) == "41.3"

@@ -98,3 +98,9 @@ def resampled(
         return Figure(value, None, None, n)
     low, high = np.percentile(defined, (2.5, 97.5))
     return Figure(value, float(low), float(high), n)
+
+
+def shown(value: float, digits: int = 3) -> str:
+    """A number to so many digits; what is short of 1 is never shown as 1, but as e.g. ">0.999"."""
+    text = f"{value:.{digits}f}"
+    return f">{1 - 10**-digits:.{digits}f}" if value < 1 and float(text) == 1 else text

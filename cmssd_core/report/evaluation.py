@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from cmssd_core.evaluation.metrics import shown
 from cmssd_core.report import page
 from cmssd_core.report.charts import Axis, Point, Series, chart
 
@@ -39,6 +40,7 @@ def render(told: Metrics, *, name: str, severities: Sequence[Point], made: datet
         rows=ROWS,
         columns=columns,
         words=words,
+        shown=shown,
         roc=_roc(columns),
         calibration=_calibration(told["calibration"]["table"]),
         bland_altman=_bland_altman(told["severity_agreement"], severities),
@@ -52,9 +54,10 @@ def words(figure: Mapping[str, Any] | None, digits: int = 3) -> str:
     if figure is None or figure["value"] is None:
         return "-"
     count = f", n = {figure['n']}"
+    value = shown(figure["value"], digits)
     if figure["low"] is None:
-        return f"{figure['value']:.{digits}f}{count}"
-    return f"{figure['value']:.{digits}f} ({figure['low']:.{digits}f} to {figure['high']:.{digits}f}){count}"
+        return f"{value}{count}"
+    return f"{value} ({shown(figure['low'], digits)} to {shown(figure['high'], digits)}){count}"
 
 
 def _roc(columns: Mapping[str, Metrics]) -> str:
