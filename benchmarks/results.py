@@ -56,6 +56,10 @@ def table(told: Mapping[str, Told]) -> list[str]:
         "coverage of the 90 % severity interval": ("-", "0.90", lambda t: t["uncertainty"]["severity_coverage"]),
     }  # fmt: skip
     lines += [row(title, *cells[:2], each, cells[2]) for title, cells in plain.items()]
+    for name, key in (("MRI alone", "mri"), ("H&E alone", "he")):
+        known = [[t["oracle"][f"{what}_{key}"]["value"] for what in ("accuracy", "auc")] for t in each]
+        cells = [f"accuracy {accuracy:.3f}, AUC {area:.3f}" for accuracy, area in known]
+        lines.append(f"| a reader who knows the generator, {name} | - | - | " + " | ".join(cells) + " |")
     for name, key in (("MRI alone", "mri_only"), ("H&E alone", "he_only")):
         tests = [t["by_modality"][key] for t in each]
         cells = [f"p = {t['mcnemar']['p']:.2g}" if t["mcnemar"] else "-" for t in tests]
