@@ -9,7 +9,9 @@ Prints markdown; writes roc.svg, confusion.svg, robustness_slide.svg, robustness
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,9 @@ from cmssd_core.report.evaluation import words
 Told = Mapping[str, Any]
 DROPPED = "; 0.959 after dropout"
 UNIT = (0, 0.25, 0.5, 0.75, 1)
-COLOURS = ("#1f5fa8", "#c0392b", "#1e8449", "#8e44ad", "#b9770e", "#566573")
+COLOURS = (
+    "#1f5fa8", "#c0392b", "#1e8449", "#8e44ad", "#b9770e", "#566573", "#17a2b8", "#e377c2", "#7a5230", "#9acd32",
+)  # fmt: skip
 STYLE = (
     "svg{background:#fff;font:12px sans-serif;fill:#222}.grid{stroke:#ddd}.frame{fill:none;stroke:#666}"
     ".guide{stroke:#999;stroke-dasharray:4 3}"
@@ -137,12 +141,14 @@ def _confusion(path: Path, cells: Mapping[str, Told]) -> None:
 
 
 def _write(path: Path, svg: str, names: Sequence[str]) -> None:
-    """A chart as a file of its own: its style inside, and a legend below."""
+    """A chart as a file of its own: its style inside, and a legend below; a colour for each curve, not six in turn."""
+    number = itertools.count()
+    svg = re.sub(r'<polyline class="s\d"', lambda _: f'<polyline class="s{next(number)}"', svg)
     head, rest = svg.split(">", 1)
     width, height = (int(n) for n in head.split('viewBox="0 0 ')[1].split('"')[0].split())
     head = head.replace(f"0 0 {width} {height}", f"0 0 {width} {height + 18 * len(names) + 6}")
     keys = "".join(
-        f'<rect class="s{n % 6}" x="56" y="{height + 4 + 18 * n}" width="12" height="10"/>'
+        f'<rect class="s{n}" x="56" y="{height + 4 + 18 * n}" width="12" height="10"/>'
         f'<text x="76" y="{height + 13 + 18 * n}">{name.replace("&", "&amp;")}</text>'
         for n, name in enumerate(names)
     )
