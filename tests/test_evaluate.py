@@ -275,7 +275,7 @@ def calibration(**changes: object) -> Calibration:
 
 
 def test_a_calibrated_answer_says_its_doubt(tested: Path) -> None:
-    predictor = inference.load()
+    predictor = replace(inference.load(), calibration=None)
     case: Case = cohorts.admit_row(cohorts.read(tested).iloc[0], tested)
     case = replace(case, inputs={"mri": case.inputs["mri"]})
     bare = inference.predict(case, predictor, settings=FAST)
