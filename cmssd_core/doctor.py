@@ -209,7 +209,9 @@ def _weights(settings: Settings) -> Check:
     if settings.weights is not None:
         paths, advice = [settings.weights], "set CMSSD_WEIGHTS to a .safetensors file of `cmssd train`, or unset it"
     else:
-        paths, advice = sorted(SHIPPED_WEIGHTS.glob("*.safetensors")), "install again, or train with `cmssd train`"
+        # NAME.calibration.safetensors and NAME.tiles.safetensors belong to weights and are none.
+        paths = sorted(path for path in SHIPPED_WEIGHTS.glob("*.safetensors") if len(path.suffixes) == 1)
+        advice = "install again, or train with `cmssd train`"
         if not paths:
             return Check("weights", False, f"no *.safetensors in {SHIPPED_WEIGHTS}", advice)
     found = []

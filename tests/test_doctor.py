@@ -197,3 +197,10 @@ def test_the_test_slide_is_read_by_another_reader_too(tmp_path):
 
 def test_the_python_that_runs_this_is_named(healthy):
     assert sys.prefix in named(examine(healthy), "python").found
+
+
+def test_the_shipped_weights_are_in_order_and_their_companions_are_not_taken_for_weights(tmp_path):
+    check = named(examine(Settings(cache_dir=tmp_path, weights=None)), "weights")
+    assert check.ok, check.found
+    assert "cmssd-compact.safetensors, trained on" in check.found
+    assert "calibration" not in check.found
