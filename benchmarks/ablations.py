@@ -46,7 +46,7 @@ SHOWN = ("accuracy", "auc", "dice", "severity_mae")
 def train_one(cohort: Path, folder: Path, run: TrainSettings, prepared: Path) -> Path:
     """Train into `folder`, or go on with it; gives its weights."""
     weights = folder / "weights.safetensors"
-    if weights.exists() and (folder / "config.json").read_text() == text_of(run):
+    if weights.exists() and (folder / "config.json").read_text(encoding="utf-8") == text_of(run):
         return weights
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "prepared").exists():
@@ -107,7 +107,9 @@ def main() -> None:
             rows = results.rows[results.rows["problem"].isna() & (results.rows["model"] == model)]
             found[name] = {given_: figures(rows[rows["given"] == given_]) for given_ in cohort_run.GIVEN}
             found[name]["gate"] = rows.loc[rows["given"] == "both", "gate_mean"].mean()
-    (given.out / "ablations.json").write_text(json.dumps({"steps": given.steps, "figures": found}, indent=1))
+    (given.out / "ablations.json").write_text(
+        json.dumps({"steps": given.steps, "figures": found}, indent=1), encoding="utf-8"
+    )
     print("| recipe | " + " | ".join(SHOWN) + " | accuracy MRI alone | accuracy H&E alone | mean alpha |")
     print("|---" * (len(SHOWN) + 4) + "|")
     for name in given.only:

@@ -34,7 +34,7 @@ def chimeric(pairs: Path, sections: Path, weights: Path, out: Path, *, mpp: floa
     table, root = tiles.tiles(sections, mpp=mpp)
     chosen = table.groupby("tissue_class").first()
     path = out / f"chimeric-{predictor.model_id}.json"
-    rows = json.loads(path.read_text()) if path.exists() else []
+    rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     done = {(row["mri"], row["tile_class"]) for row in rows}
     out.mkdir(parents=True, exist_ok=True)
     for _, pair in segment.pairs(pairs).iterrows():
@@ -50,7 +50,7 @@ def chimeric(pairs: Path, sections: Path, weights: Path, out: Path, *, mpp: floa
                     "findings": [f"{f.level}: {f.what}" for f in found.quality], "seconds": found.timings_s["total"],
                 }
             )  # fmt: skip
-            path.write_text(json.dumps(rows, indent=1, allow_nan=False))
+            path.write_text(json.dumps(rows, indent=1, allow_nan=False), encoding="utf-8")
 
 
 def chimeric_table(out: Path) -> str:
@@ -58,7 +58,7 @@ def chimeric_table(out: Path) -> str:
     for path in sorted(out.glob("chimeric-*.json")):
         lines += [f"{path.stem}: chimeric, MRI and tile are of different people; fit for nothing clinical"]
         lines += ["| MRI | tile | severity % | p malignant | tumour mL | bone mL | findings |", "|---" * 7 + "|"]
-        for row in json.loads(path.read_text()):
+        for row in json.loads(path.read_text(encoding="utf-8")):
             cells = [
                 row["mri"],
                 row["tile_class"],

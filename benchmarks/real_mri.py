@@ -195,7 +195,7 @@ def run(
             found = one_fold(arm, held, cases, weights, settings, program)
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_suffix(".part")
-            part.write_text(json.dumps(found, indent=1, allow_nan=False))
+            part.write_text(json.dumps(found, indent=1, allow_nan=False), encoding="utf-8")
             part.replace(path)
             print(f"{arm:<11}{held:<9} Dice {found['dice']:.3f}  {found['seconds']:.0f} s", flush=True)
 
@@ -212,7 +212,7 @@ def table(out: Path) -> str:
     """Every arm with a result, patient by patient, and differences between arms on the same patients."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for path in sorted(out.glob("mri/*/*.json")):
-        found.setdefault(path.parent.name, {})[path.stem] = json.loads(path.read_text())
+        found.setdefault(path.parent.name, {})[path.stem] = json.loads(path.read_text(encoding="utf-8"))
     if not found:
         return "no fold is there yet"
     patients = sorted({name for arm in found.values() for name in arm})

@@ -167,7 +167,9 @@ def run(data: Path, weights: Path, out: Path, *, mpp: float | None, arms: list[s
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_suffix(".part")
             seconds = time.perf_counter() - began
-            part.write_text(json.dumps({"arm": arm, "patient": held, "seconds": seconds, "tiles": rows}, indent=1))
+            part.write_text(
+                json.dumps({"arm": arm, "patient": held, "seconds": seconds, "tiles": rows}, indent=1), encoding="utf-8"
+            )
             part.replace(path)
             right = [(row["p_tumour"] >= 0.5) == (row["tissue_class"] != "non_tumor") for row in rows]
             print(f"{arm:<16}{held:<9} {sum(right)} of {len(right)} right  {seconds:.0f} s", flush=True)
@@ -186,7 +188,7 @@ def table(out: Path) -> str:
     """Every arm: accuracy by held-back patient with Wilson's interval, over all, right by class, balanced, ROC area."""
     found: dict[str, pd.DataFrame] = {}
     for path in sorted(out.glob("tiles/*/*.json")):
-        rows = pd.DataFrame(json.loads(path.read_text())["tiles"]).assign(patient=path.stem)
+        rows = pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))["tiles"]).assign(patient=path.stem)
         found[path.parent.name] = pd.concat([found.get(path.parent.name), rows])
     if not found:
         return "no fold is there yet"

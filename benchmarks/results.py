@@ -137,7 +137,7 @@ def _confusion(path: Path, cells: Mapping[str, Told]) -> None:
             )
             told = f"{share:.3f}" + ("" if cell["low"] is None else f" ({cell['low']:.3f}-{cell['high']:.3f})")
             parts.append(f'<text x="{left + 73}" y="{top + 70}" text-anchor="middle">{told}</text>')
-    path.write_text("".join([*parts, "</svg>"]))
+    path.write_text("".join([*parts, "</svg>"]), encoding="utf-8")
 
 
 def _write(path: Path, svg: str, names: Sequence[str]) -> None:
@@ -153,7 +153,7 @@ def _write(path: Path, svg: str, names: Sequence[str]) -> None:
         for n, name in enumerate(names)
     )
     path.write_text(head.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ') + f"><style>{STYLE}</style>"
-                    + rest.rsplit("</svg>", 1)[0] + keys + "</svg>")  # fmt: skip
+                    + rest.rsplit("</svg>", 1)[0] + keys + "</svg>", encoding="utf-8")  # fmt: skip
 
 
 def main() -> None:
@@ -165,7 +165,7 @@ def main() -> None:
     folders = {"same distribution": asked.same} | {
         n: Path(d) for n, d in (pair.split("=", 1) for pair in asked.shifted)
     }
-    told = {name: json.loads((folder / "metrics.json").read_text()) for name, folder in folders.items()}
+    told = {name: json.loads((folder / "metrics.json").read_text(encoding="utf-8")) for name, folder in folders.items()}
     first = told["same distribution"]
     figures(first, asked.figures)
     print("\n".join([*table(told), "", *robustness(first)]))

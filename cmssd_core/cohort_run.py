@@ -87,7 +87,7 @@ class _Worker:
             rows = self._corrupted(job.row) if job.corrupt else self._clean(job.row)
         except InputError as problem:
             rows = [{"case_id": job.row["case_id"], "problem": str(problem)}]
-        write_whole(job.path, lambda part: part.write_text(json.dumps(rows, allow_nan=False)))
+        write_whole(job.path, lambda part: part.write_text(json.dumps(rows, allow_nan=False), encoding="utf-8"))
 
     def _admit(self, row: Row) -> Case:
         case = cohorts.admit_row(pd.Series(row, dtype=object), self.root)
@@ -162,7 +162,7 @@ def run(
     for job in _worked(todo, (paths, root, settings, chosen), chosen.workers):
         done += 1
         tell(done, len(jobs), "corruptions" if job.corrupt else "cases")
-    lines = [line for job in jobs for line in json.loads(job.path.read_text())]
+    lines = [line for job in jobs for line in json.loads(job.path.read_text(encoding="utf-8"))]
     return Results(_frame(lines, table), models, chosen, corrupted)
 
 

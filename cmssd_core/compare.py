@@ -80,7 +80,10 @@ def compare(
     )
     named = dict(zip(runs, results.models, strict=True))
     told = _described(chosen, results) | compared(results.rows, chosen, named)
-    write_whole(out / "comparison.json", lambda path: path.write_text(json.dumps(told, indent=1, allow_nan=False)))
+    write_whole(
+        out / "comparison.json",
+        lambda path: path.write_text(json.dumps(told, indent=1, allow_nan=False), encoding="utf-8"),
+    )
     write_whole(out / "comparison.html", lambda path: path.write_text(comparison.render(told), encoding="utf-8"))
     return told
 
@@ -140,7 +143,11 @@ def _train(
 ) -> None:
     """Train a run, or go on with it, or leave it where it is done with these very settings."""
     config = folder / "config.json"
-    if (folder / "weights.safetensors").exists() and config.exists() and config.read_text() == text_of(settings):
+    if (
+        (folder / "weights.safetensors").exists()
+        and config.exists()
+        and config.read_text(encoding="utf-8") == text_of(settings)
+    ):
         return
     shared = folder.parent / "prepared"
     shared.mkdir(exist_ok=True)

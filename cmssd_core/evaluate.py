@@ -45,7 +45,10 @@ def evaluate(
         raise InputError(f"no case could be predicted; of {first['case_id']} it was said: {first['why']}")
     kept = results.rows.drop(columns=["seconds_total"], errors="ignore")
     write_whole(out / "predictions.parquet", lambda path: kept.to_parquet(path, index=False))
-    write_whole(out / "metrics.json", lambda path: path.write_text(json.dumps(told, indent=1, allow_nan=False)))
+    write_whole(
+        out / "metrics.json",
+        lambda path: path.write_text(json.dumps(told, indent=1, allow_nan=False), encoding="utf-8"),
+    )
     write_whole(out / "evaluation.html", lambda path: path.write_text(_page(told, results, cohort), encoding="utf-8"))
     return told
 
@@ -111,7 +114,7 @@ def _oracle(cohort: Path) -> Metrics | None:
     if not stated.is_file():
         return None
     try:
-        made = json.loads(stated.read_text())
+        made = json.loads(stated.read_text(encoding="utf-8"))
         cases = int(made["settings"]["cases"])
         return {name: _figure(value, cases) for name, value in made["oracle"].items()}
     except (ValueError, KeyError, TypeError, AttributeError):

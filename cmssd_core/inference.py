@@ -79,7 +79,7 @@ def load(weights: Path | None = None, *, settings: Settings | None = None, calib
         torch.set_num_threads(settings.threads)
     device = chosen_device(settings)
     cards = [card for card in (path.with_suffix(".md"), path.with_name("model_card.md")) if card.is_file()]
-    text = cards[0].read_text() if cards else f"No model card lies beside {path.name}."
+    text = cards[0].read_text(encoding="utf-8") if cards else f"No model card lies beside {path.name}."
     calibration = calibration_file.load(path, model_id) if calibrated else None
     ready = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Predictor(ready, model_id, info, device, text, calibration)

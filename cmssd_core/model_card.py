@@ -62,7 +62,7 @@ def write(
     path = run / "model_card.md"
     _, info, model_id = load(weights)
     found = calibration_of(weights, model_id)
-    path.write_text(card(info, run, measured, calibrated_on=found.fitted_on if found else None))
+    path.write_text(card(info, run, measured, calibrated_on=found.fitted_on if found else None), encoding="utf-8")
     return path
 
 
@@ -75,7 +75,7 @@ def line(figure: Mapping[str, Any]) -> str:
 
 def card(info: WeightsInfo, run: Path, measured: Mapping[str, Any] | None, *, calibrated_on: str | None = None) -> str:
     """Markdown. measured: what metrics.json holds, None where there was no test split."""
-    settings = json.loads((run / "config.json").read_text())
+    settings = json.loads((run / "config.json").read_text(encoding="utf-8"))
     table = _table(measured) if measured else ""
     told = MEASURED.format(table=table) if table else "Nothing: the cohort it was trained on has no test split."
     synthetic = "synthetic" in info.trained

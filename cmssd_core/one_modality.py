@@ -75,7 +75,10 @@ def evaluate(
     told |= {name: asdict(absent(why)) for name in PROMISED if name not in told} | {"note": NOTE}
     rows = told["tiles" if kind == "tiles" else "cases"]
     write_whole(out / "predictions.parquet", lambda path: pd.DataFrame(rows).to_parquet(path, index=False))
-    write_whole(out / "metrics.json", lambda path: path.write_text(json.dumps(told, indent=1, allow_nan=False)))
+    write_whole(
+        out / "metrics.json",
+        lambda path: path.write_text(json.dumps(told, indent=1, allow_nan=False), encoding="utf-8"),
+    )
     text = page.render(
         "one_modality.html.j2",
         told=told,

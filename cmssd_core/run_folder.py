@@ -41,10 +41,10 @@ def opened(out: Path, settings: TrainSettings, *, resume: bool) -> None:
     text = text_of(settings)
     if config.exists() and not resume and (out / CHECKPOINT).exists():
         raise InputError(f"{out.name} holds a run already; expected a new folder, or --resume to go on with it")
-    if config.exists() and resume and config.read_text() != text:
+    if config.exists() and resume and config.read_text(encoding="utf-8") != text:
         raise InputError(f"{out.name} was started with other settings (config.json); resume with the same")
-    config.write_text(text)
-    (out / "environment.json").write_text(json.dumps(environment(), indent=1))
+    config.write_text(text, encoding="utf-8")
+    (out / "environment.json").write_text(json.dumps(environment(), indent=1), encoding="utf-8")
 
 
 def environment() -> dict[str, object]:
@@ -123,9 +123,9 @@ class Metrics:
     def __init__(self, path: Path, start: int) -> None:
         self.rows: list[dict[str, str]] = []
         if path.exists():
-            with path.open(newline="") as handle:
+            with path.open(newline="", encoding="utf-8") as handle:
                 self.rows = [row for row in csv.DictReader(handle) if row["step"] and int(row["step"]) < start]
-        self.handle = path.open("w", newline="")
+        self.handle = path.open("w", newline="", encoding="utf-8")
         self.writer = csv.DictWriter(self.handle, COLUMNS)
         self.writer.writeheader()
         self.writer.writerows(self.rows)

@@ -133,7 +133,7 @@ def _finish(model: Model, out: Path, root: Path, cases: int, settings: TrainSett
     kept = run_folder.best(out)
     if kept is not None:
         model.load_state_dict(kept)
-    made = json.loads((root / "synth.json").read_text()) if (root / "synth.json").exists() else None
+    made = json.loads((root / "synth.json").read_text(encoding="utf-8")) if (root / "synth.json").exists() else None
     trained = (
         f"{cases} synthetic cases (preset {made['settings']['preset']}), research use only"
         if made

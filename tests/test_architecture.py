@@ -123,7 +123,9 @@ def test_readers_know_no_transforms(room):
     path = ROOT / "cmssd_core" / room / "read.py"
     if not path.is_file():
         pytest.skip(f"{name(path)} is not there yet")
-    nodes = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Import | ast.ImportFrom)]
+    nodes = [
+        n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Import | ast.ImportFrom)
+    ]
     transforms = {f"cmssd_core.{room}.{verb}" for verb in ("prepare", "stain", "patches", "tissue", "qc")}
     assert not transforms & {module for node in nodes for module in modules(node)}
 

@@ -46,7 +46,7 @@ def test_predict_writes_what_is_promised_and_prints_one_json_object(cohort: Path
     told = json.loads(capsys.readouterr().out)
     assert set(told) >= PREDICTION_KEYS
     assert {path.name for path in (tmp_path / "out").iterdir()} >= FILES
-    assert json.loads((tmp_path / "out" / "prediction.json").read_text()) == told
+    assert json.loads((tmp_path / "out" / "prediction.json").read_text(encoding="utf-8")) == told
 
 
 def test_predict_in_words_names_its_doubt(cohort: Path, tmp_path: Path, capsys) -> None:
@@ -92,11 +92,11 @@ def test_a_users_mistake_is_one_sentence_and_exit_status_2(
 
 
 def test_a_cohort_is_not_made_where_a_file_stands(tmp_path: Path, capsys) -> None:
-    (tmp_path / "notes.txt").write_text("the user's own")
+    (tmp_path / "notes.txt").write_text("the user's own", encoding="utf-8")
     for place in ("notes.txt", "notes.txt/below"):
         assert run("synth", tmp_path / place, "--cases", "1") == 2
         assert len(capsys.readouterr().err.strip().splitlines()) == 1
-    assert (tmp_path / "notes.txt").read_text() == "the user's own"
+    assert (tmp_path / "notes.txt").read_text(encoding="utf-8") == "the user's own"
 
 
 @pytest.mark.parametrize("command", [["predict", "--mri", "x.nii"], ["doctor", "--json"], ["app"]])

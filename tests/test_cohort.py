@@ -79,15 +79,15 @@ def test_a_broken_table_is_named_by_row_and_column(change, said: str, cohort: Pa
 
 
 def test_a_row_has_the_number_it_has_in_the_file(tmp_path: Path) -> None:
-    (tmp_path / "cohort.csv").write_text("case_id,malignant\na,1\n\n,\nb,\nc,maybe\n")
+    (tmp_path / "cohort.csv").write_text("case_id,malignant\na,1\n\n,\nb,\nc,maybe\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"row 6, column malignant: 'maybe' came"):
         cohorts.read(tmp_path)
-    (tmp_path / "cohort.csv").write_text("case_id,malignant\na,1\n\n,\nb,\n")
+    (tmp_path / "cohort.csv").write_text("case_id,malignant\na,1\n\n,\nb,\n", encoding="utf-8")
     assert list(cohorts.read(tmp_path)["case_id"]) == ["a", "b"]
 
 
 def test_cells_beyond_the_header_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "cohort.csv").write_text("case_id,malignant\na,1,7\n")
+    (tmp_path / "cohort.csv").write_text("case_id,malignant\na,1,7\n", encoding="utf-8")
     with pytest.raises(InputError, match="more cells than its header"):
         cohorts.read(tmp_path)
 

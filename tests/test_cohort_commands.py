@@ -79,7 +79,7 @@ def test_calibrate_and_evaluate_go_on_where_they_were_killed(source: Path, tmp_p
     assert calibration_file.load(weights, inference.load(weights).model_id) is not None
     assert str(made) in capsys.readouterr().out
     killed_and_resumed("evaluate", cohort, "--weights", weights, "--corruptions", "off", out=tmp_path / "out")
-    told = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    told = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
     assert told["cases"] == 4
     assert told["uncertainty"]["set_single"]["n"] == 4  # the calibration was used
     before = made.read_bytes()
@@ -106,12 +106,12 @@ def test_scans_with_masks_are_evaluated_by_the_same_command(source: Path, pairs:
     said = capsys.readouterr().out
     assert "Dice: " in said
     assert "refused synth-00003" in said
-    told = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    told = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
     assert set(told) >= {*PROMISED, "model_id", "trained"}
     assert told["dice"]["n"] == 3
     assert "neither a label" in told["auc"]["reason"]
     assert len(pd.read_parquet(tmp_path / "out" / "predictions.parquet")) == 3
-    page = (tmp_path / "out" / "evaluation.html").read_text()
+    page = (tmp_path / "out" / "evaluation.html").read_text(encoding="utf-8")
     assert "Research use only" in page
     assert "http" not in page
     empty = dict.fromkeys(("slide", "malignant", "severity_pct", "bone_mask"))
@@ -137,11 +137,11 @@ def test_tiles_are_evaluated_by_the_same_command(source: Path, tmp_path: Path, c
     head = tiles.fit_head(seen, table["tissue_class"].tolist(), model_id=predictor.model_id, trained="six tiles")
     tiles.save_head(head, tiles.head_of(weights))
     assert run(*given) == 0
-    told = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    told = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
     assert set(told) >= {*PROMISED, "tumour_accuracy", "confusion"}
     assert told["accuracy"] == told["tumour_accuracy"]
     assert told["dice"]["value"] is None
-    assert "called non-viable" in (tmp_path / "out" / "evaluation.html").read_text()
+    assert "called non-viable" in (tmp_path / "out" / "evaluation.html").read_text(encoding="utf-8")
     assert run(*given[:-2]) == 2
     assert "pass --mpp" in capsys.readouterr().err
     assert run(*given, "--drop", "mri") == 2
@@ -198,8 +198,8 @@ def test_an_awkward_cohort_is_one_sentence(
 
 
 def test_results_are_not_written_where_a_file_stands(source: Path, tmp_path: Path, capsys) -> None:
-    (tmp_path / "notes.txt").write_text("the user's own")
+    (tmp_path / "notes.txt").write_text("the user's own", encoding="utf-8")
     cohort = cohort_of(source, tmp_path / "cohort", rows=1, split=None)
     assert run("evaluate", cohort, "--out", tmp_path / "notes.txt", "--workers", "1") == 2
     assert "choose another" in capsys.readouterr().err
-    assert (tmp_path / "notes.txt").read_text() == "the user's own"
+    assert (tmp_path / "notes.txt").read_text(encoding="utf-8") == "the user's own"

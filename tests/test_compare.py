@@ -179,7 +179,7 @@ def finished(parted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_comparison_leaves_its_runs_and_what_it_found(finished: Path) -> None:
-    told = json.loads((finished / "comparison.json").read_text())
+    told = json.loads((finished / "comparison.json").read_text(encoding="utf-8"))
     assert set(told["models"]) == {"cmssd", "resnet50", "osnet"}
     assert set(told["against"]) == {"resnet50", "osnet"}
     assert set(told["models"]["cmssd"]["by_modality"]) == {"mri_only", "he_only"}
@@ -192,7 +192,7 @@ def test_a_comparison_leaves_its_runs_and_what_it_found(finished: Path) -> None:
         for seed in (1, 2):
             run = finished / f"{name}-seed{seed}"
             assert {"config.json", "metrics.csv", "weights.safetensors"} <= {p.name for p in run.iterdir()}
-            assert len((run / "metrics.csv").read_text().splitlines()) == 5
+            assert len((run / "metrics.csv").read_text(encoding="utf-8").splitlines()) == 5
 
 
 def test_all_runs_share_the_prepared_cases(finished: Path) -> None:
@@ -201,8 +201,8 @@ def test_all_runs_share_the_prepared_cases(finished: Path) -> None:
 
 
 def test_the_page_holds_the_numbers_their_doubt_and_the_banner(finished: Path) -> None:
-    page = (finished / "comparison.html").read_text()
-    told = json.loads((finished / "comparison.json").read_text())
+    page = (finished / "comparison.html").read_text(encoding="utf-8")
+    told = json.loads((finished / "comparison.json").read_text(encoding="utf-8"))
     assert "Research use only" in page
     assert f"{told['models']['cmssd']['figures']['brier']['value']:.3f}" in page
     assert "too few for an interval" in page
@@ -228,7 +228,9 @@ def test_a_comparison_that_was_killed_goes_on_and_gives_the_same(
     monkeypatch.setattr(room.training, "train", noted)
     compare(parted, out, chosen=CHOSEN, program=PROGRAM, workers=1)
     assert trained == [str(out / "osnet-seed2")]
-    assert (out / "comparison.json").read_text() == (finished / "comparison.json").read_text()
+    assert (out / "comparison.json").read_text(encoding="utf-8") == (finished / "comparison.json").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_a_folder_with_runs_of_other_settings_is_refused(finished: Path, parted: Path, tmp_path: Path) -> None:
@@ -239,7 +241,7 @@ def test_a_folder_with_runs_of_other_settings_is_refused(finished: Path, parted:
 
 
 def test_the_page_of_a_comparison_without_figures_says_none(finished: Path) -> None:
-    told = json.loads((finished / "comparison.json").read_text())
+    told = json.loads((finished / "comparison.json").read_text(encoding="utf-8"))
     told["models"]["osnet"]["figures"] = None
     told["against"]["osnet"] = None
     assert "osnet" in render(told)

@@ -74,7 +74,7 @@ def test_checks_are_plain_json(healthy):
 
 def test_whatever_fails_says_how_to_mend_it(tmp_path, monkeypatch):
     hide(monkeypatch, "streamlit", "staintools", "spams-bin", *doctor.DICOM_DECODERS)
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
     settings = Settings(
         cache_dir=tmp_path / "file" / "cache",
         cache_limit_gb=1e9,

@@ -95,11 +95,11 @@ def test_figures_are_those_of_predicting_case_by_case(tested: Path, told: dict) 
 
 def test_files_appear_and_nothing_is_fetched_by_the_page(tested: Path, tmp_path: Path) -> None:
     told = run(tested, tmp_path)
-    assert json.loads((tmp_path / "metrics.json").read_text()) == json.loads(json.dumps(told))
+    assert json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8")) == json.loads(json.dumps(told))
     rows = pd.read_parquet(tmp_path / "predictions.parquet")
     assert set(rows["given"]) == {"both", "mri", "he"}
     assert len(rows) == 15
-    text = (tmp_path / "evaluation.html").read_text()
+    text = (tmp_path / "evaluation.html").read_text(encoding="utf-8")
     assert "Research use only" in text
     assert "http" not in text
     assert "<script" not in text
@@ -332,7 +332,7 @@ def test_calibration_is_fitted_on_val_and_its_coverage_measured_on_test(tmp_path
     weights = tmp_path / "run" / "weights.safetensors"
     weights.parent.mkdir()
     shutil.copy(weights_file.DEFAULT, weights)
-    (weights.parent / "config.json").write_text('{"seed": 1, "draw": {"slices": 4}}')
+    (weights.parent / "config.json").write_text('{"seed": 1, "draw": {"slices": 4}}', encoding="utf-8")
     path = calibrate(cohort, tmp_path / "fit", weights=weights, workers=1, settings=FAST)
     found = calibration_file.load(weights, inference.load(weights).model_id)
     assert found is not None
@@ -350,7 +350,7 @@ def test_calibration_is_fitted_on_val_and_its_coverage_measured_on_test(tmp_path
 @pytest.mark.parametrize("name", MODELS)
 def test_a_card_says_what_its_own_model_reads_and_gives(name: str, tmp_path: Path) -> None:
     kind = MODELS[name]
-    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     info = weights_file.WeightsInfo(model=name, size="compact", trained="nothing", spec=kind("compact").spec)
     text = model_card.card(info, tmp_path, None)
     assert ("tumour and bone maps" in text) == ("tumour_logits" in kind.produces)

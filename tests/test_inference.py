@@ -123,7 +123,7 @@ def test_a_damaged_entry_is_computed_anew(case: Case, predictor: inference.Predi
 
 
 def test_a_store_that_refuses_costs_no_result(case: Case, predictor: inference.Predictor, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
     found = inference.predict(case, predictor, settings=QUICK, store=Store(tmp_path / "file", limit_bytes=None))
     assert found.severity_pct is not None
     assert any("could not be kept" in finding.what for finding in found.quality)

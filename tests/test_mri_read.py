@@ -156,7 +156,7 @@ def spoiled(tmp_path, kind):
     if kind == "empty":
         path.write_bytes(b"")
     elif kind == "text":
-        path.write_text("dear radiologist, " * 100)
+        path.write_text("dear radiologist, " * 100, encoding="utf-8")
     elif kind == "cut gzip":
         nifti(path, scan(0, (20, 40, 40)))
         path.write_bytes(path.read_bytes()[:20_000])
@@ -229,10 +229,12 @@ def test_header_may_not_name_files_elsewhere(tmp_path):
     head = (
         "ObjectType = Image\nNDims = 3\nDimSize = 12 10 6\nElementType = MET_FLOAT\nElementDataFile = ../secret.raw\n"
     )
-    (inner / "t1.mhd").write_text(head)
+    (inner / "t1.mhd").write_text(head, encoding="utf-8")
     with pytest.raises(InputError, match="beside it"):
         read(inner / "t1.mhd")
-    (inner / "t1.nrrd").write_text("NRRD0004\ntype: float\ndimension: 3\nsizes: 12 10 6\ndata file: ../secret.raw\n\n")
+    (inner / "t1.nrrd").write_text(
+        "NRRD0004\ntype: float\ndimension: 3\nsizes: 12 10 6\ndata file: ../secret.raw\n\n", encoding="utf-8"
+    )
     with pytest.raises(InputError, match="another file"):
         read(inner / "t1.nrrd")
 

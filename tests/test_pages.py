@@ -286,7 +286,9 @@ def test_several_volumes_are_told_apart_by_their_names_or_asked_for(tmp_path, mr
 def test_the_demo_case_is_the_cohorts_first_row(tmp_path, monkeypatch):
     showcase.nifti(tmp_path / "a.nii.gz")
     (tmp_path / "tile.png").write_bytes(showcase.tile())
-    (tmp_path / "cohort.csv").write_text("case_id,mri_t1,slide,slide_mpp\none,a.nii.gz,tile.png,0.5\n")
+    (tmp_path / "cohort.csv").write_text(
+        "case_id,mri_t1,slide,slide_mpp\none,a.nii.gz,tile.png,0.5\n", encoding="utf-8"
+    )
     monkeypatch.setenv("CMSSD_COHORT", str(tmp_path))
     app = opened()
     assert app.segmented_control(key="source").value == "Demo case"
@@ -297,7 +299,7 @@ def test_the_demo_case_is_the_cohorts_first_row(tmp_path, monkeypatch):
 
 
 def test_a_broken_cohort_is_a_sentence(tmp_path, monkeypatch):
-    (tmp_path / "cohort.csv").write_text("case_id,mri_t1\none,gone.nii.gz\n")
+    (tmp_path / "cohort.csv").write_text("case_id,mri_t1\none,gone.nii.gz\n", encoding="utf-8")
     monkeypatch.setenv("CMSSD_COHORT", str(tmp_path))
     app = opened()
     app.button(key="run").click().run()

@@ -84,13 +84,13 @@ def test_write_gives_every_file_and_leaves_nothing_beside(tmp_path):
     np.testing.assert_array_equal(raw["patch_attention"], prediction.patch_attention)
     np.testing.assert_array_equal(raw["patch_xy"], prediction.patch_xy)
     np.testing.assert_array_equal(raw["gate"], prediction.maps["attention"])
-    answer = json.loads((tmp_path / "deep" / "out" / "prediction.json").read_text())
+    answer = json.loads((tmp_path / "deep" / "out" / "prediction.json").read_text(encoding="utf-8"))
     assert answer["severity_pct"] == 37.25
 
 
 def test_a_second_run_leaves_nothing_of_the_first(tmp_path):
     files.write(showcase.prediction(), showcase.case(tmp_path), tmp_path / "out")
-    (tmp_path / "out" / "notes.txt").write_text("the user's own")
+    (tmp_path / "out" / "notes.txt").write_text("the user's own", encoding="utf-8")
     files.write(showcase.prediction(mri=False), showcase.case(tmp_path, mri=False), tmp_path / "out")
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert "tumour.nii.gz" not in names
@@ -106,7 +106,7 @@ def test_what_a_killed_run_left_is_swept_and_nothing_else(tmp_path):
         (".cmssd-mine", "report.html", 7200),
     ]:
         (tmp_path / name).mkdir()
-        (tmp_path / name / holds).write_text("")
+        (tmp_path / name / holds).write_text("", encoding="utf-8")
         os.utime(tmp_path / name, (time.time() - age_s,) * 2)
     files.write(showcase.prediction(), showcase.case(tmp_path), tmp_path / "out")
     left = {path.name for path in tmp_path.iterdir() if path.name.startswith(".cmssd-")}
@@ -134,7 +134,7 @@ for limit in (2_000, 60_000, 400_000):
 def test_nothing_is_half_written_where_the_disk_is_full(tmp_path):
     """A limit on the size of files stands for a full disk: it stops a map, a picture and the page in their middle."""
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "prediction.json").write_text("of before")
+    (tmp_path / "out" / "prediction.json").write_text("of before", encoding="utf-8")
     tests = Path(__file__).parent
     done = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(tmp_path)],
@@ -145,11 +145,11 @@ def test_nothing_is_half_written_where_the_disk_is_full(tmp_path):
     assert [line.split()[0] for line in said[::2]] == ["2000", "60000", "400000"], done.stdout
     assert all("cannot be written" in line for line in said[::2])
     assert set(said[1::2]) == {"['out', 'tile.png'] ['prediction.json']"}
-    assert (tmp_path / "out" / "prediction.json").read_text() == "of before"
+    assert (tmp_path / "out" / "prediction.json").read_text(encoding="utf-8") == "of before"
 
 
 def test_a_file_where_out_should_be_is_the_users_mistake(tmp_path):
-    (tmp_path / "out").write_text("a file")
+    (tmp_path / "out").write_text("a file", encoding="utf-8")
     with pytest.raises(InputError, match="a file stands where"):
         files.write(showcase.prediction(), showcase.case(tmp_path), tmp_path / "out")
     with pytest.raises(InputError, match="cannot be written"):

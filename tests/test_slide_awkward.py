@@ -169,6 +169,6 @@ def test_a_dicom_slide_is_its_series_and_nothing_beside_it(tmp_path: Path) -> No
     one = dicom(tmp_path / "a.dcm", modality="SM")
     two = dicom(tmp_path / "b.dcm", modality="SM")
     dicom(tmp_path / "c.dcm", modality="SM", series="1.2.4")
-    (tmp_path / "notes.txt").write_text("beside")
+    (tmp_path / "notes.txt").write_text("beside", encoding="utf-8")
     assert slide_files(one) == (one, two)
     assert digest(one) == digest(two)

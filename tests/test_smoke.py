@@ -32,9 +32,9 @@ if given[0] == "predict":
         sys.exit(2)
     out = Path(given[given.index("--out") + 1])
     out.mkdir(parents=True, exist_ok=True)
-    (out / "prediction.json").write_text({result!r})
+    (out / "prediction.json").write_text({result!r}, encoding="utf-8")
     sys.exit(0)
-Path("{folder}/pid").write_text(str(os.getpid()))
+Path("{folder}/pid").write_text(str(os.getpid()), encoding="utf-8")
 if "{broken}" == "app":
     sys.exit(3)
 class Health(BaseHTTPRequestHandler):
@@ -50,7 +50,7 @@ HTTPServer(("127.0.0.1", int(given[given.index("--port") + 1])), Health).serve_f
 
 def cohort(folder: Path, text: str) -> Path:
     path = folder / "cohort.csv"
-    path.write_text(textwrap.dedent(text).lstrip())
+    path.write_text(textwrap.dedent(text).lstrip(), encoding="utf-8")
     return path
 
 
@@ -58,6 +58,7 @@ def stand_in(folder: Path, *, broken: str = "") -> list[str]:
     path = folder / "cmssd"
     path.write_text(
         STAND_IN.format(python=sys.executable, broken=broken, folder=folder, result=json.dumps(RESULT)),
+        encoding="utf-8",
     )
     path.chmod(0o755)
     return [str(path)]
@@ -125,7 +126,7 @@ def test_the_demo_shows_result_and_address_and_leaves_no_server(tmp_path, capfd)
     shown = capfd.readouterr().out
     assert "41.3 %" in shown
     assert "http://127.0.0.1:" in shown
-    assert not alive(int((tmp_path / "pid").read_text()))
+    assert not alive(int((tmp_path / "pid").read_text(encoding="utf-8")))
 
 
 def test_a_failing_prediction_starts_no_server(tmp_path):

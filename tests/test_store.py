@@ -215,7 +215,7 @@ def test_a_lost_file_or_a_foreign_thing_under_the_key_is_a_miss(tmp_path):
         store.put(KEY, arrays=sample(), meta={})
         (tmp_path / KEY / file).unlink()
         assert store.get(KEY) is None
-    (tmp_path / KEY).write_text("a file")
+    (tmp_path / KEY).write_text("a file", encoding="utf-8")
     assert store.get(KEY) is None
     (tmp_path / KEY).symlink_to(tmp_path / "nowhere")
     assert store.get(KEY) is None
@@ -232,7 +232,7 @@ def test_an_entry_moved_under_another_key_is_a_miss(tmp_path):
 def test_putting_over_a_damaged_entry_mends_it(tmp_path):
     store = Store(tmp_path, limit_bytes=None)
     store.put(KEY, arrays=sample(), meta={"n": 1})
-    (tmp_path / KEY / META).write_text(json.dumps({"body": [], "seal": "x"}))
+    (tmp_path / KEY / META).write_text(json.dumps({"body": [], "seal": "x"}), encoding="utf-8")
     store.put(KEY, arrays=sample(), meta={"n": 2})
     entry = store.get(KEY)
     assert entry is not None
@@ -242,7 +242,7 @@ def test_putting_over_a_damaged_entry_mends_it(tmp_path):
 def test_a_damaged_entry_that_cannot_be_removed_is_a_store_error(tmp_path, monkeypatch):
     store = Store(tmp_path, limit_bytes=None)
     store.put(KEY, arrays=sample(), meta={})
-    (tmp_path / KEY / META).write_text("torn")
+    (tmp_path / KEY / META).write_text("torn", encoding="utf-8")
     monkeypatch.setattr(Store, "_discard", lambda *_: None)
     with pytest.raises(StoreError, match="cannot be replaced"):
         store.put(KEY, arrays=sample(), meta={})
@@ -354,7 +354,7 @@ def test_a_really_full_disk_is_a_store_error_and_keeps_what_it_has(tmp_path):
 
 
 def test_a_root_that_cannot_be_made_is_a_store_error(tmp_path):
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
     store = Store(tmp_path / "file" / "store", limit_bytes=None)
     with pytest.raises(StoreError, match="CMSSD_CACHE_DIR"):
         store.put(KEY, arrays={}, meta={})

@@ -107,7 +107,7 @@ def test_impossible_settings_are_refused_with_a_sentence(change: dict, tmp_path:
 def test_no_workers_or_a_file_in_the_place_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="0 workers came"):
         write(tmp_path / "x", settings=TINY, workers=0)
-    (tmp_path / "x").write_text("a file")
+    (tmp_path / "x").write_text("a file", encoding="utf-8")
     with pytest.raises(InputError, match="x is a file, expected a folder"):
         write(tmp_path / "x", settings=TINY)
 
@@ -127,8 +127,8 @@ def test_an_oracle_of_one_class_is_none(tmp_path: Path) -> None:
     assert found["auc_mri"] is found["auc_he"] is found["auc_both"] is found["c_index"] is None
     assert found["accuracy_both"] == 1.0
     tiny_cohort(tmp_path, cases=1)
-    assert json.loads((tmp_path / "synth.json").read_text())["oracle"]["auc_both"] is None
-    assert "NaN" not in (tmp_path / "synth.json").read_text()
+    assert json.loads((tmp_path / "synth.json").read_text(encoding="utf-8"))["oracle"]["auc_both"] is None
+    assert "NaN" not in (tmp_path / "synth.json").read_text(encoding="utf-8")
 
 
 def test_the_oracles_reach_the_papers_single_modality_figures() -> None:
@@ -404,7 +404,7 @@ def test_the_osteoid_outlines_hold_the_osteoid_in_slide_pixels(cohort: Path) -> 
     assert inside.mean() < 4 * osteoid.mean() + 0.1
     assert to_geojson(np.zeros((30, 30), dtype=bool), name="Osteoid")["features"] == []
     for path in (cohort / "cases").glob("*/osteoid.geojson"):
-        assert json.loads(path.read_text())["type"] == "FeatureCollection"
+        assert json.loads(path.read_text(encoding="utf-8"))["type"] == "FeatureCollection"
 
 
 def realistic_patients(count: int) -> Iterator[tuple[Latent, np.random.Generator]]:
@@ -516,7 +516,7 @@ def test_files_carry_the_geometry_of_the_scan(cohort: Path) -> None:
     assert mask.GetDirection() == image.GetDirection()
     site = (-row["site_x_mm"], -row["site_y_mm"], row["site_z_mm"])
     assert mask.GetPixel(image.TransformPhysicalPointToIndex(site)) == 1  # the biopsy is in the bone
-    stated = json.loads((cohort / "synth.json").read_text())
+    stated = json.loads((cohort / "synth.json").read_text(encoding="utf-8"))
     assert stated["settings"]["cases"] == 4
     tumour = sitk.GetArrayFromImage(sitk.ReadImage(str(cohort / row["tumour_mask"]))) > 0
     bone = sitk.GetArrayFromImage(mask) > 0
@@ -542,7 +542,7 @@ def test_the_demo_cohort_has_every_kind_of_case_and_stays_small() -> None:
     assert table["slide_artefact"].notna().sum() == 1
     assert table.loc[table["trap_mask"].notna(), "malignant"].tolist() == [0]
     assert sum(path.stat().st_size for path in SAMPLES.rglob("*") if path.is_file()) < 15e6
-    assert json.loads((SAMPLES / "settings.json").read_text()) == json.loads(json.dumps(asdict(DEMO)))
+    assert json.loads((SAMPLES / "settings.json").read_text(encoding="utf-8")) == json.loads(json.dumps(asdict(DEMO)))
 
 
 def test_the_demo_command_leaves_out_a_modality_with_its_files(tmp_path: Path) -> None:

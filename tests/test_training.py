@@ -64,7 +64,7 @@ def tensors(out: Path) -> dict[str, torch.Tensor]:
 
 
 def rows_of(out: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader((out / "metrics.csv").open()))
+    return list(csv.DictReader((out / "metrics.csv").open(encoding="utf-8")))
 
 
 def test_a_run_leaves_what_it_promises(finished: Path) -> None:
@@ -74,16 +74,16 @@ def test_a_run_leaves_what_it_promises(finished: Path) -> None:
     assert [row["stage"] for row in rows_of(finished)] == ["slide", *["windows"] * 2, *["both"] * 3]
     _, info, _ = load(finished / "weights.safetensors")
     assert info.trained == "4 synthetic cases (preset paper), research use only"
-    page = (finished / "curves.html").read_text()
+    page = (finished / "curves.html").read_text(encoding="utf-8")
     assert "Research use only" in page
     assert "slide, steps 0 to 0; windows, steps 1 to 2; both, steps 3 to 5" in page
     assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
-    told = json.loads((finished / "environment.json").read_text())
+    told = json.loads((finished / "environment.json").read_text(encoding="utf-8"))
     assert told["libraries"]["torch"] == torch.__version__
 
 
 def test_a_run_killed_at_any_moment_resumes_bit_exact(finished: Path, cohort: Path, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps(asdict(TINY_RUN)))
+    (tmp_path / "config.json").write_text(json.dumps(asdict(TINY_RUN)), encoding="utf-8")
     command = [sys.executable, "-m", "cmssd_core.cli", "train", str(cohort), "--config", str(tmp_path / "config.json")]
     command += ["--size", "compact", "--out", str(tmp_path / "run")]
     environment = {"PATH": "/usr/bin:/bin"}
@@ -108,7 +108,7 @@ from pathlib import Path
 from cmssd_core.recipe import settings_from
 from cmssd_core.training import train
 if __name__ == "__main__":
-    train(Path(sys.argv[1]), Path(sys.argv[2]), settings=settings_from(Path(sys.argv[3]).read_text()))
+    train(Path(sys.argv[1]), Path(sys.argv[2]), settings=settings_from(Path(sys.argv[3]).read_text(encoding="utf-8")))
 """
 
 
@@ -118,8 +118,8 @@ def test_two_processes_and_one_in_parts_train_the_same_weights(cohort: Path, tmp
     run = replace(TINY_RUN, stages=stages, batch=4, threads=1)
     train(cohort, tmp_path / "one", settings=run)
     train(cohort, tmp_path / "parts", settings=replace(run, accumulate=3))
-    (tmp_path / "two.py").write_text(TWO)
-    (tmp_path / "config.json").write_text(recipe.text_of(run))
+    (tmp_path / "two.py").write_text(TWO, encoding="utf-8")
+    (tmp_path / "config.json").write_text(recipe.text_of(run), encoding="utf-8")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     words = [str(tmp_path / "two.py"), str(cohort), str(tmp_path / "two"), str(tmp_path / "config.json")]
     here = {**os.environ, "OMP_NUM_THREADS": "1", "CMSSD_DEVICE": "cpu"}
@@ -129,7 +129,7 @@ def test_two_processes_and_one_in_parts_train_the_same_weights(cohort: Path, tmp
         found = tensors(tmp_path / other)
         assert max(float((one[name] - found[name]).abs().max()) for name in one) < 1e-5, other
     assert len(rows_of(tmp_path / "two")) == 6
-    assert json.loads((tmp_path / "two" / "environment.json").read_text())["processes"] == 2
+    assert json.loads((tmp_path / "two" / "environment.json").read_text(encoding="utf-8"))["processes"] == 2
 
 
 def test_a_run_folder_is_not_overwritten_without_resume(finished: Path, cohort: Path) -> None:

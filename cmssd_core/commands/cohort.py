@@ -51,7 +51,7 @@ def synth(
     )
     with Bar("synth") as advance:
         path = cohort.write(out, settings=chosen, workers=workers, progress=lambda done, of: advance(done, of, "cases"))
-    for line in lines(json.loads((out / "synth.json").read_text())["oracle"]):
+    for line in lines(json.loads((out / "synth.json").read_text(encoding="utf-8"))["oracle"]):
         err.print(line, highlight=False)
     print(path)
 
@@ -92,7 +92,7 @@ def train(
     if config is not None:
         if not config.is_file():
             raise InputError(f"no training config at {config.name}; expected a JSON file; check --config")
-        text = config.read_text()
+        text = config.read_text(encoding="utf-8")
     chosen = recipe.settings_from(text, model=model, size=size, seed=seed)
     cohort = _folded(cohort, fold)
     with Bar("train") as advance:
@@ -205,7 +205,7 @@ def compare(
         seeds=seeds,
         size=size,
         steps=steps,
-        recipe=settings_from(config.read_text() if config else "{}"),
+        recipe=settings_from(config.read_text(encoding="utf-8") if config else "{}"),
     )
     with Bar("compare") as advance:
         told = room.compare(cohort, out, chosen=chosen, program=settings(), progress=advance)

@@ -26,8 +26,8 @@ def render(run: Path, *, made: datetime | None = None) -> str:
     ]
     return page.render(
         "curves.html.j2",
-        settings=json.loads((run / "config.json").read_text()),
-        environment=json.loads((run / "environment.json").read_text()),
+        settings=json.loads((run / "config.json").read_text(encoding="utf-8")),
+        environment=json.loads((run / "environment.json").read_text(encoding="utf-8")),
         steps=len(table),
         hours=float(table["seconds"].sum()) / 3600,
         stages=stages,

@@ -148,9 +148,9 @@ def _fill(folder: Path, prediction: Prediction, case: Case, tiers: Tiers, store:
     for name, content in lasting.items():
         (folder / name).write_bytes(content)
     drawn = {picture: lasting[file] for picture in PICTURES if (file := f"overlay_{picture}.png") in lasting}
-    (folder / "report.html").write_text(html.render(prediction, case, drawn, tiers=tiers), "utf-8")
+    (folder / "report.html").write_text(html.render(prediction, case, drawn, tiers=tiers), encoding="utf-8")
     answer = json.dumps(prediction_json(prediction, tiers=tiers), indent=2, allow_nan=False, ensure_ascii=False)
-    (folder / "prediction.json").write_text(answer + "\n", "utf-8")
+    (folder / "prediction.json").write_text(answer + "\n", encoding="utf-8")
     return [*lasting, "report.html", "prediction.json"]
 
 

@@ -22,7 +22,9 @@ def slide_files(path: Path) -> tuple[Path, ...]:
     if suffix == ".mrxs":
         return path, *(file for file in sorted(path.with_suffix("").glob("**/*")) if file.is_file())
     if suffix in (".vms", ".vmu"):
-        named = (line.partition("=")[2].strip() for line in path.read_text(errors="replace").splitlines())
+        named = (
+            line.partition("=")[2].strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
+        )
         return path, *sorted({path.parent / name for name in named if name and (path.parent / name).is_file()})
     series = series_of(path)
     if series is None:

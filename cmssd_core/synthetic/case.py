@@ -142,7 +142,7 @@ def write_case(out: Path, number: int, settings: SynthSettings) -> None:
     part.mkdir()
     row = _write_files(part, number, settings)
     row = {key: f"cases/{name_of(number)}/{value}" if key in _PATHS and value else value for key, value in row.items()}
-    (part / "case.json").write_text(json.dumps(row, indent=1, allow_nan=False))
+    (part / "case.json").write_text(json.dumps(row, indent=1, allow_nan=False), encoding="utf-8")
     part.rename(final)
 
 
@@ -179,7 +179,7 @@ def _write_files(folder: Path, number: int, settings: SynthSettings) -> dict[str
         if area is not None:
             Image.fromarray(area).save(folder / f"{column}.png")
             row[column] = f"{column}.png"
-    (folder / "osteoid.geojson").write_text(json.dumps(to_geojson(slide.osteoid, name="Osteoid")))
+    (folder / "osteoid.geojson").write_text(json.dumps(to_geojson(slide.osteoid, name="Osteoid")), encoding="utf-8")
     genes = _genes(number, settings)
     genes.to_csv(folder / "rna.csv", index=False, lineterminator="\n")
     if settings.shortcut != "none":

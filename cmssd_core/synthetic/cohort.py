@@ -53,7 +53,7 @@ def write(
 def write_tables(out: Path, *, settings: SynthSettings) -> None:
     """Write cohort.csv, oracle.csv and synth.json from the cases that lie in `out`."""
     numbers = range(settings.cases)
-    rows = [json.loads((out / "cases" / name_of(n) / "case.json").read_text()) for n in numbers]
+    rows = [json.loads((out / "cases" / name_of(n) / "case.json").read_text(encoding="utf-8")) for n in numbers]
     extra = [column for column in EXTRA_COLUMNS if any(row[column] is not None for row in rows)]
     table = pd.DataFrame(rows, columns=[*COLUMNS, *extra])
     for column in ("event", *(c for c in extra if c == "trap")):
@@ -68,7 +68,7 @@ def write_tables(out: Path, *, settings: SynthSettings) -> None:
     names = [name_of(n) for n in numbers]
     write_table(pd.DataFrame({"case_id": names, **answers, "log_hazard": hazard}), out / "oracle.csv")
     stated = {"settings": asdict(settings), "oracle": oracles(latents, persons)}
-    (out / "synth.json").write_text(json.dumps(stated, indent=1, allow_nan=False))
+    (out / "synth.json").write_text(json.dumps(stated, indent=1, allow_nan=False), encoding="utf-8")
 
 
 def _claim(out: Path, settings: SynthSettings) -> None:
@@ -83,6 +83,6 @@ def _claim(out: Path, settings: SynthSettings) -> None:
         ) from None
     stated = out / "settings.json"
     text = json.dumps(asdict(settings), indent=1, allow_nan=False)
-    if stated.exists() and stated.read_text() != text:
+    if stated.exists() and stated.read_text(encoding="utf-8") != text:
         raise InputError(f"{out.name} holds a cohort made with other settings; choose an empty folder")
-    stated.write_text(text)
+    stated.write_text(text, encoding="utf-8")

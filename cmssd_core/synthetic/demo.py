@@ -49,12 +49,12 @@ def write_demo(out: Path, *, settings: SynthSettings = SETTINGS) -> Path:
 def _leave_out(out: Path, number: int, columns: tuple[str, ...]) -> None:
     """Removes the files that a case's columns name, and empties these."""
     stated = out / "cases" / name_of(number) / "case.json"
-    row = json.loads(stated.read_text())
+    row = json.loads(stated.read_text(encoding="utf-8"))
     for column in columns:
         if isinstance(row[column], str):
             (out / row[column]).unlink(missing_ok=True)
         row[column] = None
-    stated.write_text(json.dumps(row, indent=1, allow_nan=False))
+    stated.write_text(json.dumps(row, indent=1, allow_nan=False), encoding="utf-8")
 
 
 if __name__ == "__main__":
