@@ -258,7 +258,7 @@ def _read(folder: Path, key: str) -> Entry:
 
 
 def _write(path: Path, data: bytes) -> None:
-    with path.open("xb", encoding="utf-8") as file:
+    with path.open("xb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

@@ -16,7 +16,9 @@ from cmssd_core.config import settings
 from cmssd_core.report.display import most_tumour
 from cmssd_core.report.html import bounds
 from cmssd_core.types import CONTRASTS, Finding, InputError, Prediction, Slide, Volume
-from dashboard import services, state
+from dashboard import state
+from dashboard.services import case as cases
+from dashboard.services import model as models
 from dashboard.views import areas, frame, mri, slide
 
 
@@ -95,7 +97,7 @@ def model_in_use() -> None:
     """The sidebar's card: which model answers, and what it was trained on."""
     st.caption("Model in use")
     with guarded("loading the model"):
-        predictor = services.model()
+        predictor = models.model()
         st.markdown(f"**{_plain(predictor.model_id)}**")
         st.markdown(f"Trained on: {_plain(str(predictor.trained))}")
 
@@ -129,7 +131,7 @@ def uploader(slot: str, label: str, help_text: str, *, several: bool) -> state.K
     fresh = files if isinstance(files, list) else [files] if files is not None else []
     if fresh and state.kept(slot) is None:
         with guarded("keeping the upload"):
-            state.keep(slot, services.keep(slot, fresh))
+            state.keep(slot, cases.keep(slot, fresh))
     kept = state.kept(slot)
     if kept is not None and not fresh:
         st.markdown(f"Kept from before: {len(kept.paths)} file(s), {kept.size_bytes / 1e6:.1f} MB")
@@ -139,7 +141,7 @@ def uploader(slot: str, label: str, help_text: str, *, several: bool) -> state.K
 
 def contrast_choice(kept: state.Kept | None) -> dict[str, int] | None:
     """Which contrast each volume is, contrast -> number of the file; {} = the files say it, None = not chosen yet."""
-    told = services.contrasts_told(kept)
+    told = cases.contrasts_told(kept)
     several = len(told) > 1
     chosen: dict[str, int] = {}
     for number, guess in enumerate(told):
@@ -239,7 +241,7 @@ def viewer(result: state.Result) -> None:
     with right:
         st.markdown("#### Patches on the slide")
         if isinstance(bag, Slide):
-            picture, per_px = services.thumbnail(case.id)
+            picture, per_px = cases.thumbnail(case.id)
             _chart(slide.patch_grid(picture, per_px, bag.mpp, p, opacity=opacity), "patches", slide.slide_alt(p))
             st.markdown(":small[A patch's attention says how much it counted in the pooling; all sum to 1.]")
         else:

@@ -2,10 +2,11 @@
 
 import streamlit as st
 
-from dashboard import services, state, widgets
+from dashboard import state, widgets
+from dashboard.services import case as cases
 
 st.title("Analyse a case")
-demo = services.demo()
+demo = cases.demo()
 source = st.segmented_control("Case", ["Demo case", "Your files"], default="Demo case" if demo else "Your files",
                               key="source", required=True)  # fmt: skip
 request = demo
@@ -24,7 +25,7 @@ if source == "Your files":
                               step=0.0001, format="%.4f", placeholder="as the file says",
                               help="Needed where the file does not say it, as with PNG and JPEG.")  # fmt: skip
         site = widgets.site_choice()
-    request = services.asked(volume, contrasts, slide, mpp, site)
+    request = cases.asked(volume, contrasts, slide, mpp, site)
 elif demo is None:
     st.info("There is no demo case in this installation; choose “Your files”.", icon=":material/info:")
 
@@ -33,9 +34,7 @@ if st.button("Run", type="primary", key="run", icon=":material/play_arrow:", dis
     with st.status("Running", expanded=True) as status:
         bar = st.progress(0.0, "starting")
         with widgets.guarded("analysing the case"):
-            state.set_result(
-                services.analyse(request, lambda share, what: bar.progress(min(max(share, 0.0), 1.0), what))
-            )
+            state.set_result(cases.analyse(request, lambda share, what: bar.progress(min(max(share, 0.0), 1.0), what)))
             bar.progress(1.0, "done")
         done = state.result() is not None
         status.update(label="Done" if done else "Stopped", state="complete" if done else "error", expanded=not done)

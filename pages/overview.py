@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from dashboard import services, widgets
+from dashboard import widgets
+from dashboard.services import model as models
 
 st.title("CM-SSD")
 st.markdown(
@@ -36,4 +37,4 @@ st.markdown(
 st.page_link("../pages/analyse.py", label="Analyse a case", icon=":material/arrow_forward:")
 st.subheader("This installation")
 with widgets.guarded("examining the installation"):
-    widgets.checks(services.examine())
+    widgets.checks(models.examine())

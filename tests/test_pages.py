@@ -20,7 +20,9 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from cmssd_core.config import settings
-from dashboard import services, state
+from dashboard import state
+from dashboard.services import case as cases
+from dashboard.services import model as models
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -141,7 +143,7 @@ def test_a_missing_resolution_names_the_field_on_screen():
 def test_our_own_fault_is_an_id_and_nothing_is_lost(mri, monkeypatch, caplog):
     app = opened()
     with monkeypatch.context() as patched:
-        patched.setattr(services, "_admit", lambda request: 1 / 0 if request.mri else None)
+        patched.setattr(cases, "_admit", lambda request: 1 / 0 if request.mri else None)
         with caplog.at_level(logging.ERROR, logger="cmssd.dashboard"):
             app = analysed(app, mri=[mri])
     assert "ZeroDivisionError" in app.error[0].value
@@ -215,7 +217,7 @@ def test_half_a_biopsy_site_cannot_be_run(mri):
 
 
 def test_a_second_session_waits_for_the_model(mri):
-    lock = services._lock(services.model().model_id)
+    lock = models.lock(models.model().model_id)
     lock.acquire()
     timer = threading.Timer(2.0, lock.release)
     timer.start()

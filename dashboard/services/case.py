@@ -1,6 +1,6 @@
-"""Core calls for the screen, cached: the only file with st.cache_* and with the per-model lock.
+"""One case for the screen: uploads kept, files admitted, predicted and written as a report.
 
-Keys are ids and frozen settings, never arrays: large arrays are hashed by a sample only.
+Cached under ids and frozen settings, never arrays: large arrays are hashed by a sample only.
 """
 
 from __future__ import annotations
@@ -9,27 +9,25 @@ import os
 import re
 import shutil
 import tempfile
-import threading
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
 import streamlit as st
 
-from cmssd_core.config import Settings, settings
+from cmssd_core.config import settings
 from cmssd_core.mri.contrast import named
 from cmssd_core.types import Case, InputError, Prediction, Slide, Uint8Array
 from dashboard import state
+from dashboard.services.model import Progress, at_work, model
 
 if TYPE_CHECKING:
-    from cmssd_core.inference import Predictor
     from cmssd_core.store import Store
 
-Progress = Callable[[float, str], None]
 #: Sentences of the core name the command line's flags; on screen the fields are called this.
 FIELDS = {
     "--mri": "“MRI”",
@@ -54,30 +52,20 @@ class Upload(Protocol):
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be admitted: a cohort's first case, or files as cases.admit takes them.
+    """What is to be admitted: a row of a cohort, or files as cases.admit takes them.
 
+    cohort: its table; case_id: the row, None = the first one.
     names: our name of an uploaded file -> the user's, for sentences on the user's own screen and nowhere else.
     """
 
     cohort: Path | None = None
+    case_id: str | None = None
     mri: Path | None = None
     contrasts: Mapping[str, Path] = field(default_factory=dict)
     he: Path | None = None
     mpp: float | None = None
     site_mm: tuple[float, float, float] | None = None
     names: Mapping[str, str] = field(default_factory=dict)
-
-
-@st.cache_resource(show_spinner="Loading the model")
-def _predictor(key: str, _chosen: Settings) -> Predictor:
-    from cmssd_core import inference
-
-    return inference.load(_chosen.weights, settings=_chosen)
-
-
-@st.cache_resource(show_spinner=False)
-def _lock(model_id: str) -> threading.Lock:
-    return threading.Lock()
 
 
 @st.cache_resource(scope="session", max_entries=2, show_spinner=False)
@@ -90,22 +78,9 @@ def _thumbnail(case_id: str, max_px: int) -> tuple[Uint8Array, float]:
     return thumbnail(slide, max_px=max_px)
 
 
-def model() -> Predictor:
-    """The model in use, shared by all sessions. InputError where its weights cannot be read."""
-    chosen = settings()
-    return _predictor(chosen.model_dump_json(), chosen)
-
-
 def thumbnail(case_id: str) -> tuple[Uint8Array, float]:
     """The session's slide, uint8 (y, x, 3), and level-0 px per picture px."""
     return _thumbnail(case_id, 1400)
-
-
-def examine() -> tuple[Any, ...]:
-    """The checks of cmssd_core.doctor on this installation."""
-    from cmssd_core import doctor
-
-    return tuple(doctor.examine(settings()))
 
 
 def keep(slot: str, uploads: Iterable[Upload]) -> state.Kept:
@@ -145,7 +120,7 @@ def contrasts_told(kept: state.Kept | None) -> tuple[str | None, ...]:
 def demo() -> Request | None:
     """The first case of CMSSD_COHORT, or of data_samples/cohort.csv; None where there is no cohort."""
     given = os.environ.get("CMSSD_COHORT")
-    table = Path(given) if given else Path(__file__).resolve().parents[1] / "data_samples"
+    table = Path(given) if given else Path(__file__).resolve().parents[2] / "data_samples"
     table = table / "cohort.csv" if table.is_dir() else table
     return Request(cohort=table) if table.is_file() else None
 
@@ -184,10 +159,7 @@ def analyse(request: Request, progress: Progress) -> state.Result:
         raise InputError(_on_screen(str(mistake), request)) from mistake
     predictor, chosen = model(), settings()
     store = open_store(chosen)
-    lock = _lock(predictor.model_id)
-    while not lock.acquire(timeout=0.5):
-        progress(0.0, "waiting: the model is at work for another session")
-    try:
+    with at_work(predictor.model_id, progress):
         prediction = inference.predict(
             case,
             predictor,
@@ -195,8 +167,6 @@ def analyse(request: Request, progress: Progress) -> state.Result:
             store=store,
             progress=lambda share, what: progress(0.9 * min(max(share, 0.0), 1.0), what),
         )
-    finally:
-        lock.release()
     progress(0.9, "writing the report")
     return _with_files(request, case, prediction, store)
 
@@ -205,7 +175,11 @@ def _admit(request: Request) -> Case:
     from cmssd_core import cases, cohort
 
     if request.cohort is not None:
-        return cohort.admit_row(cohort.read(request.cohort).iloc[0], request.cohort.parent, masks=False)
+        table = cohort.read(request.cohort)
+        rows = table if request.case_id is None else table[table["case_id"] == request.case_id]
+        if rows.empty:
+            raise InputError(f"the cohort has no case {request.case_id}; choose another one")
+        return cohort.admit_row(rows.iloc[0], request.cohort.parent, masks=False)
     return cases.admit(
         mri=request.mri,
         contrasts=request.contrasts or None,
