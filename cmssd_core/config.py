@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from cmssd_core.types import InputError
 
 PREFIX = "CMSSD_"
+#: Fields written as JSON, with an example each.
+AS_JSON = {"severity_tiers": '[["low", 0], ["high", 50]]', "roles": '{"tumour-board": "cases"}'}
+#: Without these there is no sign-in; some of them without the others is a mistake.
+SIGN_IN = ("oidc_metadata_url", "oidc_client_id", "oidc_client_secret", "public_url", "cookie_secret")
 
 
 class Settings(BaseSettings):
@@ -35,6 +40,35 @@ class Settings(BaseSettings):
         default=(("low", 0.0), ("moderate", 25.0), ("high", 50.0)),
         description="name and lower bound in percent; unvalidated, shown as such",
     )
+    host: str = Field(default="127.0.0.1", description="address the dashboard binds; beyond this machine with sign-in")
+    oidc_metadata_url: str | None = Field(default=None, pattern="^https?://", description="of the OIDC provider")
+    oidc_client_id: str | None = Field(default=None, min_length=1, description="what the provider calls this program")
+    oidc_client_secret: SecretStr | None = Field(default=None, min_length=1, description="given by the provider")
+    public_url: str | None = Field(default=None, pattern="^https?://", description="address users type")
+    cookie_secret: SecretStr | None = Field(default=None, min_length=32, description="signs the sign-in's cookie")
+    role_claim: str = Field(default="roles", min_length=1, description="claim of the sign-in that says who may what")
+    roles: tuple[tuple[str, Literal["summaries", "cases", "export"]], ...] = Field(
+        default=(("summaries", "summaries"), ("cases", "cases"), ("export", "export")),
+        description="value of the claim -> role, as a JSON object",
+    )
+    sign_in_hours: float = Field(default=12.0, gt=0, description="after these one signs in again")
+
+    @property
+    def sign_in(self) -> bool:
+        """Whether users must sign in. Raises InputError where only a part of what sign-in needs is set."""
+        given = [name for name in SIGN_IN if getattr(self, name) is not None]
+        if given and len(given) < len(SIGN_IN):
+            there, missing = (
+                ", ".join(PREFIX + name.upper() for name in SIGN_IN if (name in given) is wanted)
+                for wanted in (True, False)
+            )
+            raise InputError(f"sign-in came half set ({there}), expected {missing} too; set these, or unset all")
+        return bool(given)
+
+    @field_validator("roles", mode="before")
+    @classmethod
+    def _pairs(cls, roles: Any) -> Any:
+        return tuple(roles.items()) if isinstance(roles, dict) else roles
 
     @field_validator("severity_tiers")
     @classmethod
@@ -56,12 +90,14 @@ def settings() -> Settings:
         first = problem.errors()[0]
         wanted = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
         raise _mistake(str(first["loc"][0]), wanted) from None
-    except SettingsError:
-        # Only a field that is written as JSON fails before it is checked, and this is the only one.
-        raise _mistake("severity_tiers", 'JSON such as [["low", 0], ["high", 50]]') from None
+    except SettingsError as problem:
+        # Only a field that is written as JSON fails before it is checked.
+        field = next(name for name in re.findall('"([a-z_]+)"', str(problem)) if name in AS_JSON)
+        raise _mistake(field, f"JSON such as {AS_JSON[field]}") from None
 
 
 def _mistake(field: str, wanted: str) -> InputError:
     variable = PREFIX + field.upper()
     came = next((value for name, value in os.environ.items() if name.upper() == variable), "")
+    came = "***" if field.endswith("_secret") else came
     return InputError(f"{variable}={came} came, expected {wanted}; mend or unset the variable {variable}")

@@ -6,18 +6,21 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboard import widgets
+from dashboard import rights, widgets
 
 PAGES = Path(__file__).resolve().parents[1] / "pages"
 
 st.set_page_config(page_title="CM-SSD", page_icon=widgets.icon(), layout="wide")
 page = st.navigation(
-    [
-        st.Page(PAGES / "overview.py", title="Overview", icon=":material/home:", default=True),
-        st.Page(PAGES / "analyse.py", title="Analyse", icon=":material/radiology:"),
-    ]
+    rights.allowed(
+        [
+            st.Page(PAGES / "overview.py", title="Overview", icon=":material/home:", default=True),
+            st.Page(PAGES / "analyse.py", title="Analyse", icon=":material/radiology:"),
+        ]
+    )
 )
 widgets.banner()
-with st.sidebar:
-    widgets.model_in_use()
+if rights.session_may("summaries"):
+    with st.sidebar:
+        widgets.model_in_use()
 page.run()
