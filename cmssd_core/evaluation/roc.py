@@ -105,6 +105,59 @@ def _placements(malignant: Bools, score: Values) -> tuple[Values, Values]:
     return np.asarray(v10), np.asarray(v01)
 
 
+@dataclass(frozen=True)
+class Band:
+    """Between which sensitivities, `low` to `high`, the curve lies at each false positive rate of `fpr`, pointwise."""
+
+    fpr: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+def band(
+    malignant: Bools, score: Values, patients: Patients = None, *, resamples: int = 1000, seed: int = 0
+) -> Band | None:
+    """95 % band of the sensitivity at 101 false positive rates, bootstrap over patients; None with too few of a class.
+
+    Nowhere narrower than Wilson's interval of the sensitivity itself: where the classes are (nearly) parted every draw
+    gives the same curve, and the bootstrap alone would claim to be sure.
+    """
+    codes, _ = clusters(patients, len(score))
+    of_class = [len(np.unique(codes[rows])) for rows in (malignant, ~malignant)]
+    if min(of_class) < FEWEST:
+        return None
+    order = np.argsort(-score, kind="stable")
+    last = np.flatnonzero(np.diff(score[order], append=-np.inf))
+    label, who = malignant[order], codes[order]
+    grid = np.linspace(0, 1, 101)
+
+    def sensitivity(weight: Values) -> Values | None:
+        tpr, fpr = np.cumsum(weight * label)[last], np.cumsum(weight * ~label)[last]
+        if not tpr[-1] or not fpr[-1]:
+            return None
+        tpr, fpr = np.append(0.0, tpr / tpr[-1]), np.append(0.0, fpr / fpr[-1])
+        top = np.flatnonzero(np.diff(fpr, append=2.0))  # the upper end of each upright
+        return np.interp(grid, fpr[top], tpr[top])
+
+    found = sensitivity(np.ones(len(score)))
+    count = int(codes.max()) + 1
+    rng = np.random.default_rng(seed)
+    drawn = (rng.multinomial(count, np.full(count, 1 / count))[who].astype(float) for _ in range(resamples))
+    draws = np.stack([draw for draw in map(sensitivity, drawn) if draw is not None])
+    assert found is not None
+    low, high = np.percentile(draws, (2.5, 97.5), axis=0)
+    wilson = _wilson(found, of_class[0])
+    low, high = np.minimum(low, wilson[0]), np.maximum(high, wilson[1])
+    return Band(tuple(grid.tolist()), tuple(low.tolist()), tuple(high.tolist()))
+
+
+def _wilson(rate: Values, n: int) -> tuple[Values, Values]:
+    """Wilson's interval of shares of n, also between whole counts."""
+    centre, below = rate + Z95**2 / (2 * n), 1 + Z95**2 / n
+    half = Z95 * np.sqrt(rate * (1 - rate) / n + Z95**2 / (4 * n * n))
+    return np.maximum((centre - half) / below, 0.0), np.minimum((centre + half) / below, 1.0)
+
+
 def curve(malignant: Bools, score: Values) -> list[tuple[float, float]]:
     """Corners (false positive rate, true positive rate), from (0, 0) to (1, 1); [] without both classes."""
     if area(malignant, score) is None:

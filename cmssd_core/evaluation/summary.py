@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from cmssd_core.evaluation import agreement, calibration, roc
+from cmssd_core.evaluation import agreement, calibration, roc, subgroups
 from cmssd_core.evaluation.metrics import Figure, Values, absent, mean, share
+from cmssd_core.evaluation.subgroups import FEWEST_IN_SLICE
 
 THRESHOLD = 0.5
-FEWEST_IN_SLICE = 10  # cases; below, a slice says "too few"
-AGES = (0, 10, 20, 40, 60, 200)
 Told = dict[str, Any]
 
 
@@ -179,22 +177,14 @@ def compared(one: pd.DataFrame, other: pd.DataFrame) -> Told:
 
 def slices(rows: pd.DataFrame) -> Told:
     """Figures by centre, field, scanner, sex and age band, where the cohort says them; small groups say "too few"."""
-    bands = pd.cut(pd.to_numeric(rows["age_years"]), list(AGES), right=False) if "age_years" in rows else None
-    labels = [f"{low} to {high}" if high < AGES[-1] else f"{low} and more" for low, high in pairwise(AGES)]
-    columns = {name: rows[name] for name in ("centre", "field_t", "scanner", "sex") if name in rows}
-    if bands is not None:
-        columns["age"] = bands.cat.rename_categories(labels).astype(object)
     told: Told = {}
-    for name, column in columns.items():
-        values = sorted(column.dropna().unique(), key=str)
-        if len(values) < 2:
-            continue
+    for name, values in subgroups.groups(rows).items():
         told[name] = {}
-        for value in values:
-            group = rows[column == value]
+        for value, kept in values.items():
+            group = rows[kept]
             few = len(group) < FEWEST_IN_SLICE
-            kept = {k: v for k, v in figures(group).items() if k in SLICE} if not few else {"reason": "too few cases"}
-            told[name][f"{value:g}" if isinstance(value, float) else str(value)] = {"n": len(group)} | kept
+            found = {k: v for k, v in figures(group).items() if k in SLICE} if not few else {"reason": "too few cases"}
+            told[name][value] = {"n": len(group)} | found
     return told
 
 
