@@ -43,7 +43,8 @@ class RunSettings:
     """split: "test", "val" or "all". drop: "mri" or "he" is hidden from every model.
 
     corruptions: cases put through the table of corruptions, drawn by `seed`. workers: processes of one torch thread
-    each; None = one a core. features: keep each encoder's features. calibrated: by what lies beside the weights.
+    each; None = one a core. features: keep each encoder's features and the fused ones of what is given in full.
+    calibrated: by what lies beside the weights.
     """
 
     split: str = "test"
@@ -112,7 +113,7 @@ class _Worker:
                 shown, ready = _without(case, hidden), _without(prepared[predictor.spec], hidden)
                 found, features = inference.answer_and_features(shown, ready, predictor)
                 told = _told(found, shown, surfaces=True)
-                if self.chosen.features:
+                if self.chosen.features and given == "both":
                     told |= {f"feature_{modality}": vector.tolist() for modality, vector in features.items()}
                 if given == "both":
                     told |= {f"seconds_{k}": round(v, 4) for k, v in (seconds | dict(found.timings_s)).items()}

@@ -19,12 +19,16 @@ from cmssd_core.types import Finding, Prediction
 
 Features = Mapping[str, npt.NDArray[np.float64]]
 ENCODERS = {"mri": "phi_mri", "he": "phi_he"}
+POOL_FUSED = "pool_fused"  # of the models that fuse features: F_fused pooled over the case, what its head reads
 NAMES = {"mri": "MRI", "he": "slide"}
 
 
 @contextlib.contextmanager
 def pooled(model: Model) -> Iterator[dict[str, list[Tensor]]]:
-    """While open, collects what each encoder of the model gives, averaged over space, (slice or patch, feature)."""
+    """While open, collects what each encoder of the model gives, averaged over space, (slice or patch, feature).
+
+    Of a model that fuses features also "fused": the pooled F_fused its malignancy head reads, (case, feature).
+    """
     seen: dict[str, list[Tensor]] = {}
     hooks = []
     for modality, name in ENCODERS.items():
@@ -38,6 +42,13 @@ def pooled(model: Model) -> Iterator[dict[str, list[Tensor]]]:
             )
 
         hooks.append(encoder.register_forward_hook(keep))
+    pool = getattr(model, POOL_FUSED, None)
+    if pool is not None:
+
+        def keep_fused(_module: object, _given: object, output: tuple[Tensor, Tensor]) -> None:
+            seen.setdefault("fused", []).append(output[0].detach().float())
+
+        hooks.append(pool.register_forward_hook(keep_fused))
     try:
         yield seen
     finally:
@@ -46,7 +57,7 @@ def pooled(model: Model) -> Iterator[dict[str, list[Tensor]]]:
 
 
 def vectors(seen: Mapping[str, list[Tensor]]) -> Features:
-    """One feature vector a modality: the mean over slices or patches of one case."""
+    """One feature vector a modality: the mean over slices or patches of one case; "fused" is one already."""
     return {
         modality: torch.cat([part.float() for part in parts]).mean(0).cpu().numpy().astype(np.float64)
         for modality, parts in seen.items()

@@ -1,12 +1,15 @@
-"""`cmssd evaluate`: a cohort and weights become metrics.json, predictions.parquet and evaluation.html."""
+"""`cmssd evaluate`: a cohort and weights become metrics.json, two parquet tables and evaluation.html."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from cmssd_core import cohort_run
 from cmssd_core.cohort_run import Results, RunSettings
@@ -34,8 +37,11 @@ def evaluate(
 ) -> Metrics:
     """Evaluate weights on a cohort into the folder `out`; gives what metrics.json holds.
 
+    features.parquet: one row a case and model with what the model saw in it as float32 lists, by which like cases are
+    found: "mri" and "he" (encoders' averages) and, of a model that fuses, "fused".
     Raises InputError for a cohort, weights or a split that cannot be used, and where no case could be predicted.
     """
+    chosen = replace(chosen or RunSettings(), features=True)
     results = cohort_run.run(
         cohort, out, weights=weights, against=against, chosen=chosen, settings=settings, progress=progress
     )
@@ -43,7 +49,9 @@ def evaluate(
     if not told["predicted"]:
         first = told["refused"][0]
         raise InputError(f"no case could be predicted; of {first['case_id']} it was said: {first['why']}")
-    kept = results.rows.drop(columns=["seconds_total"], errors="ignore")
+    seen = features(results.rows)
+    write_whole(out / "features.parquet", lambda path: seen.to_parquet(path, index=False))
+    kept = results.rows.drop(columns=["seconds_total", *_feature_columns(results.rows)], errors="ignore")
     write_whole(out / "predictions.parquet", lambda path: kept.to_parquet(path, index=False))
     write_whole(
         out / "metrics.json",
@@ -51,6 +59,23 @@ def evaluate(
     )
     write_whole(out / "evaluation.html", lambda path: path.write_text(_page(told, results, cohort), encoding="utf-8"))
     return told
+
+
+def _feature_columns(rows: pd.DataFrame) -> list[str]:
+    return [str(column) for column in rows.columns if str(column).startswith("feature_")]
+
+
+def features(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of a run's rows, those that hold features: case_id, model, and float32 vectors "mri", "he", "fused"."""
+    columns = _feature_columns(rows)
+    there = rows[rows[columns].notna().any(axis=1)] if columns else rows[:0]
+    vectors = {
+        column.removeprefix("feature_"): [
+            np.asarray(vector, dtype=np.float32) if isinstance(vector, list) else None for vector in there[column]
+        ]
+        for column in columns
+    }
+    return pd.DataFrame({"case_id": there["case_id"].tolist(), "model": there["model"].tolist(), **vectors})
 
 
 def in_words(told: Metrics) -> list[str]:

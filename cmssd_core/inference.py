@@ -139,7 +139,7 @@ def answer(case: Case, prepared: Case, predictor: Predictor, *, progress: Progre
 def answer_and_features(
     case: Case, prepared: Case, predictor: Predictor, *, progress: Progress | None = None
 ) -> tuple[Prediction, confidence.Features]:
-    """The answer, and each encoder's features averaged over the case, by modality."""
+    """The answer, and each encoder's features averaged over the case, by modality; "fused" where the model fuses."""
     tell = progress or (lambda share, what: None)
     timings: dict[str, float] = {}
     tell(0.5, "running the network")
@@ -152,7 +152,7 @@ def answer_and_features(
     tell(0.85, "placing the maps on the images")
     with _timed(timings, "maps"):
         prediction = _assemble(case, prepared, output, predictor)
-        features = confidence.vectors({name: parts for name, parts in seen.items() if name in prepared.inputs})
+        features = confidence.vectors({n: parts for n, parts in seen.items() if n in (*prepared.inputs, "fused")})
         if predictor.calibration is not None:
             given = "both" if len(prepared.inputs) == 2 else next(iter(prepared.inputs))
             logit = float(output.malignant_logit[0])

@@ -56,8 +56,13 @@ def tested(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def told(tested: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
-    return run(tested, tmp_path_factory.mktemp("out"))
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("out")
+
+
+@pytest.fixture(scope="module")
+def told(tested: Path, folder: Path) -> dict:
+    return run(tested, folder)
 
 
 def test_every_key_that_was_promised_is_a_figure(told: dict) -> None:
@@ -301,10 +306,24 @@ def test_features_are_the_encoders_averages_and_hooks_are_taken_off(tested: Path
     with torch.inference_mode():
         expected = predictor.model.phi_he(patches).mean(0)
     assert features["he"] == pytest.approx(expected.numpy(), abs=1e-4)
-    assert set(features) == {"mri", "he"}
+    assert set(features) == {"mri", "he", "fused"}
+    with torch.inference_mode(), confidence.pooled(predictor.model) as hooked:
+        bag = torch.randn(1, 4, features["fused"].size)
+        predictor.model.pool_fused(bag, torch.ones(1, 4, dtype=torch.bool))
+    assert hooked["fused"][0].shape == (1, features["fused"].size)
+    assert not predictor.model.pool_fused._forward_hooks
     assert not predictor.model.phi_he._forward_hooks
     with confidence.pooled(torch.nn.Linear(1, 1)) as seen:  # a model without these encoders
         assert seen == {}
+
+
+def test_the_features_of_an_evaluation_are_one_row_a_case_of_what_the_model_saw(told: dict, folder: Path) -> None:
+    seen = pd.read_parquet(folder / "features.parquet")
+    assert seen["case_id"].is_unique
+    assert len(seen) == told["predicted"]
+    for column in ("mri", "he", "fused"):
+        assert len({len(vector) for vector in seen[column].dropna()}) == 1
+    assert not [c for c in pd.read_parquet(folder / "predictions.parquet") if c.startswith("feature_")]
 
 
 def test_a_calibration_survives_the_disk_and_serves_its_own_weights_alone(tmp_path: Path) -> None:
