@@ -1,0 +1,289 @@
+"""A cohort's results as a job: a process of its own that outlives tab and server, tells how far it is, and goes on.
+
+Each job has a folder under the cache, named by what is asked, so that the same question is the same job. The process
+holds the folder's lock as long as it lives: whoever asks for a job that runs shares it, and a job that was killed is
+one that neither ended nor holds its lock. Parts that are done are kept by cohort_run, so starting again goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cmssd_core import store
+from cmssd_core.config import Settings
+from cmssd_core.types import InputError
+from cmssd_core.weights_file import DEFAULT
+from cmssd_core.whole import make_folder, write_whole
+
+State = Literal["running", "stopping", "stopped", "failed", "interrupted", "done"]
+
+_ASK, _PROGRESS, _END, _LOCK, _LOG, _STOP = "ask.json", "progress.json", "end.json", "lock", "log", "stop"
+_END_BYTES = 4096  # reserved before the work starts: a full disk must not keep a job from saying that it is full
+_PID_BYTES = 16
+_TELL_S = 0.3
+_SOURCE = str(Path(__file__).resolve().parents[1])  # a bare checkout is not installed
+_FULL = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """What is to be computed: as in cohort_run.RunSettings. cohort: its table; weights: the file."""
+
+    cohort: Path
+    weights: Path
+    split: str = "all"
+    features: bool = True
+    workers: int | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """How a job stands. `done` of `of` parts; `sentence` says why it ended where it did not end well.
+
+    results: the folder with metrics.json, predictions.parquet and evaluation.html; complete when state is "done".
+    refused: cases that could not be computed; each one's sentence stands in the table. None until it is done.
+    """
+
+    id: str
+    ask: Ask
+    state: State
+    done: int
+    of: int
+    sentence: str | None
+    refused: int | None
+    started_s: float
+    results: Path
+
+
+def ask(cohort: Path, settings: Settings, *, split: str = "all", workers: int | None = None) -> Ask:
+    """The question of a cohort's results by the model in use; `cohort` is a cohort.csv or its folder."""
+    table = cohort / "cohort.csv" if cohort.is_dir() else cohort
+    if not table.is_file():
+        raise InputError(f"{cohort.name} holds no cohort.csv; expected a cohort folder or its CSV; check the path")
+    return Ask(cohort=table.resolve(), weights=(settings.weights or DEFAULT).resolve(), split=split, workers=workers)
+
+
+def identity(asked: Ask) -> str:
+    """The id of the job that answers this question: other weights in the same file are another question."""
+    stated = asked.weights.stat() if asked.weights.exists() else None
+    return store.key(
+        cohort=str(asked.cohort),
+        weights=str(asked.weights),
+        state=None if stated is None else f"{stated.st_size} {stated.st_mtime_ns}",
+        split=asked.split,
+        features=asked.features,
+    )[:16]
+
+
+def start(asked: Ask, settings: Settings) -> Job:
+    """Starts a job, or goes on with it; one that runs already is shared. Raises InputError where there is no room."""
+    folder = _folder(identity(asked), settings)
+    make_folder(folder)
+    with _held(folder) as lock:
+        if lock is not None:
+            _begin(folder, asked, lock)
+    found = look(folder.name, settings)
+    if found is None:
+        raise InputError(f"the job's folder {folder.name} went away while it was started; start it again")
+    return found
+
+
+def stop(job_id: str, settings: Settings) -> None:
+    """Asks a job that runs to end; the cases at work are finished first, and what is done is kept."""
+    folder = _folder(job_id, settings)
+    with contextlib.suppress(OSError, ValueError):
+        pid = int((folder / _LOCK).read_text(encoding="utf-8"))
+        if not _runs(folder):
+            return
+        (folder / _STOP).touch()
+        os.kill(pid, signal.SIGTERM)
+
+
+def look(job_id: str, settings: Settings) -> Job | None:
+    """How a job stands; None where there is none."""
+    folder = _folder(job_id, settings)
+    told = _read(folder / _ASK)
+    if told is None:
+        return None
+    asked = Ask(**{**told["ask"], "cohort": Path(told["ask"]["cohort"]), "weights": Path(told["ask"]["weights"])})
+    progress = _read(folder / _PROGRESS) or {"done": 0, "of": 0}
+    runs, asked_to_stop = _runs(folder), (folder / _STOP).exists()
+    # A process that was stopped before it listened, like one that was killed, says nothing at its end.
+    end: dict[str, Any] = {"state": "stopped" if asked_to_stop else "interrupted", "sentence": None, "refused": None}
+    if runs:
+        end["state"] = "stopping" if asked_to_stop else "running"
+    else:
+        end |= _read(folder / _END) or {}
+    return Job(
+        id=job_id,
+        ask=asked,
+        state=end["state"],
+        done=progress["done"],
+        of=progress["of"],
+        sentence=end["sentence"],
+        refused=end["refused"],
+        started_s=told["started_s"],
+        results=folder / "out",
+    )
+
+
+def listed(settings: Settings) -> tuple[Job, ...]:
+    """All jobs of this installation, the one started last first."""
+    with contextlib.suppress(OSError):
+        found = [look(path.name, settings) for path in _room(settings).iterdir()]
+        return tuple(sorted((job for job in found if job), key=lambda job: -job.started_s))
+    return ()
+
+
+def remove(job_id: str, settings: Settings) -> None:
+    """Removes a job that does not run, with its results."""
+    folder = _folder(job_id, settings)
+    if not _runs(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def work(folder: Path) -> int:
+    """The job's process: computes, tells its progress, and how it ended; gives the exit status."""
+    from cmssd_core.cohort_run import RunSettings
+    from cmssd_core.config import settings
+    from cmssd_core.evaluate import evaluate
+
+    told = _read(folder / _ASK)
+    assert told is not None
+    asked, last = told["ask"], 0.0
+
+    def progress(done: int, of: int, _what: str) -> None:
+        nonlocal last
+        if time.monotonic() - last > _TELL_S or done in (0, of):
+            _write(folder / _PROGRESS, {"done": done, "of": of})
+            last = time.monotonic()
+
+    chosen = RunSettings(split=asked["split"], features=asked["features"], workers=asked["workers"])
+    ended: dict[str, Any] = {"state": "failed", "refused": None, "sentence": None}
+    status = 2
+    try:
+        made = evaluate(
+            Path(asked["cohort"]), folder / "out", weights=Path(asked["weights"]), chosen=chosen, settings=settings(),
+            progress=progress,
+        )  # fmt: skip
+        ended |= {"state": "done", "refused": len({each["case_id"] for each in made["refused"]})}
+        status = 0
+    except KeyboardInterrupt:
+        ended["state"] = "stopped"
+        status = 130
+    except Exception as problem:
+        if any(words in str(problem) for words in _FULL):
+            ended["sentence"] = "the disk is full; free some space and go on: what was done is kept"
+        elif isinstance(problem, InputError):
+            ended["sentence"] = str(problem)
+        else:
+            traceback.print_exc()
+            ended["sentence"] = f"the program failed ({type(problem).__name__}); {folder / _LOG} says where"
+            status = 1
+    ended["sentence"] = ended["sentence"] and str(ended["sentence"])[:900]
+    with (folder / _END).open("r+b") as file:  # over the reserved bytes
+        file.write(json.dumps(ended, ensure_ascii=False).encode().ljust(_END_BYTES))
+    return status
+
+
+def _begin(folder: Path, asked: Ask, lock: int) -> None:
+    """Starts the process and leaves it the lock: its file stays open there, so the lock is never free in between."""
+    told = {"ask": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(asked).items()}}
+    try:
+        _write(folder / _ASK, {**told, "started_s": time.time()})
+        (folder / _END).write_bytes(b" " * _END_BYTES)
+        (folder / _STOP).unlink(missing_ok=True)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, b" " * _PID_BYTES, 0)
+        with (folder / _LOG).open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "cmssd_core.jobs", str(folder), str(lock)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                pass_fds=(lock,),
+                start_new_session=True,  # Ctrl-C in the server's terminal is not for it
+                env={**os.environ, "PYTHONPATH": os.pathsep.join([_SOURCE, os.environ.get("PYTHONPATH", "")])},
+            )
+        os.pwrite(lock, str(process.pid).encode(), 0)
+    except OSError as problem:
+        raise InputError(
+            f"the job cannot be started ({problem.strerror or problem}); free some space or set CMSSD_CACHE_DIR"
+        ) from None
+    threading.Thread(target=process.wait, daemon=True).start()  # no zombie is left while the server lives
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[int | None]:
+    """The job's lock as an open file, None where a process has it that works."""
+    lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        for _ in range(50):  # those who look hold it for a moment
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                yield lock
+                return
+            time.sleep(0.01)
+        yield None
+    finally:
+        os.close(lock)  # frees it, unless the process we started holds the same open file
+
+
+def _runs(folder: Path) -> bool:
+    """Whether a process works on the job."""
+    try:
+        with (folder / _LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _room(settings: Settings) -> Path:
+    return settings.cache_dir / "jobs"
+
+
+def _folder(job_id: str, settings: Settings) -> Path:
+    if not (len(job_id) == 16 and set(job_id) <= set("0123456789abcdef")):
+        raise InputError(f"{job_id!r} came, expected the id of a job; choose one of the list")
+    return _room(settings).absolute() / job_id
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return told if isinstance(told, dict) else None
+
+
+def _write(path: Path, told: dict[str, Any]) -> None:
+    write_whole(path, lambda part: part.write_text(json.dumps(told), encoding="utf-8"))
+
+
+def _stop_once(_signal: int, _frame: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the cases at work are being finished
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _stop_once)
+    os.set_inheritable(int(sys.argv[2]), False)
+    sys.exit(work(Path(sys.argv[1])))
