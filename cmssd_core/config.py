@@ -36,6 +36,10 @@ class Settings(BaseSettings):
     upload_limit_mb: int = Field(default=2048, ge=1, description="largest upload the dashboard takes")
     unpacked_limit_mb: int = Field(default=4096, ge=1, description="largest archive after unpacking")
     debug: bool = Field(default=False, description="show the traceback of a fault of the program")
+    reviews: SecretStr = Field(
+        default=SecretStr(str(Path.home() / ".local" / "share" / "cmssd" / "reviews.sqlite")),
+        description="where readers' reviews are kept: a SQLite file, or a postgresql:// address",
+    )
     severity_tiers: tuple[tuple[str, float], ...] = Field(
         default=(("low", 0.0), ("moderate", 25.0), ("high", 50.0)),
         description="name and lower bound in percent; unvalidated, shown as such",
