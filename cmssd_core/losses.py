@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from cmssd_core.blocks.severity import severity_pct
 from cmssd_core.types import Batch, ModelOutput
 
-TERMS = ("malignant", "tumour", "lesion", "bone", "destruction", "dice", "severity", "gate")
+TERMS = ("malignant", "tumour", "lesion", "bone", "destruction", "dice", "severity", "gate", "damage")
 GATE = (
     0.75,
     -0.25,
@@ -30,7 +30,7 @@ class LossWeights:
     focal_gamma: exponent of the focal factor, 0 = plain cross-entropy. The rest is ours: cross-entropy of the lesion,
     of the bone that equation 4 divides by and of destroyed cortex, their overlaps (dice), the malignancy head, and the
     gate: section 3.7 says that it turns to the MRI where the slide is damaged, but nothing in equation 5 teaches it to,
-    so its mean is drawn to GATE by how badly training spoilt either input.
+    so its mean is drawn to GATE by how badly training spoilt either input; damage: the cross-entropy of that judgement.
     """
 
     tumour: float = 1.0
@@ -41,7 +41,8 @@ class LossWeights:
     destruction: float = 1.0
     dice: float = 1.0
     malignant: float = 1.0
-    gate: float = 0.5
+    gate: float = 2.0
+    damage: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,5 +122,9 @@ def loss(
         wanted = GATE[0] + targets.damage @ targets.damage.new_tensor(GATE[1:])
         away = F.binary_cross_entropy(found.clamp(1e-6, 1 - 1e-6), wanted, reduction="none")
         terms["gate"] = (away * fused).sum() / of
+    if output.damage_logits is not None:
+        seen = torch.stack([batch.present["mri"], batch.present["he"]], dim=1)
+        wrong = F.binary_cross_entropy_with_logits(output.damage_logits.float(), targets.damage, reduction="none")
+        terms["damage"] = (wrong * seen).sum() / of
     total = torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum()
     return {"total": total, **terms}

@@ -169,6 +169,7 @@ class ModelOutput:
     the soft maps. log_hazard: (case,). attention: by name; "cross" (case, slice, h, w) is equation 2's gate in
     [0, 1] (1 = all MRI), "patch" (case, patch) sums to 1 over the valid patches of a case. auxiliary: further maps a
     model was taught, as logits (case, slice, y, x) by name: "lesion" (benign or malignant), "destruction" (of cortex).
+    damage_logits: (case, 2), how damaged the MRI and the slide look, where the model judges that.
     """
 
     tumour_logits: Tensor | None
@@ -178,6 +179,7 @@ class ModelOutput:
     log_hazard: Tensor | None = None
     attention: Mapping[str, Tensor] = field(default_factory=dict)
     auxiliary: Mapping[str, Tensor] = field(default_factory=dict)
+    damage_logits: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -225,6 +227,60 @@ class Prediction:
     quality: tuple[Finding, ...]
     steps: tuple[str, ...]
     timings_s: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one part of a case contributes to a target: a modality, a contrast or a criterion, in the target's unit.
+
+    value: its contribution; low, high: interval where there is one, with n what it was taken over; meaning: in words.
+    """
+
+    name: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    meaning: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """Where one target of one model's answer on one case comes from, by one method: maps, or shares of parts, or both.
+
+    maps: by modality, put back where the images lie: "mri" float32 (z, y, x) on the source volume's grid and `affine`
+    (voxel (x, y, z) to RAS+ mm), summed over contrasts; "he" float32 (patch, y, x), summed over colours, with patch_xy
+    (patch, 2) and patch_size_px, corner and edge of the patches in level-0 px. Values are per prepared pixel.
+    inputs: with the explained inputs' shapes: "mri" (slice, contrast, y, x) on the prepared grid, one contrast where the
+    method knows no contrasts, "he" as in maps. A Batch instead of a Case leaves maps["mri"] (slice, y, x) on the
+    prepared grid, affine and patch_xy None.
+    method: its name in METHODS; label: what to call it on a screen. signed: whether values below 0 speak against the
+    target. value: the target f(x), in `unit`. baseline: what "nothing there" was, in words; baseline_value: f of it.
+    gap: |sum of the map - (f(x) - f(baseline))| / |f(x) - f(baseline)|, None where the method promises no completeness
+    or the difference is too small to divide by. effort: what was computed, in words. notes: what else a reader must know.
+    """
+
+    case_id: str
+    model_id: str
+    trained: str
+    method: str
+    label: str
+    target: str
+    unit: str
+    maps: Mapping[str, FloatArray]
+    inputs: Mapping[str, FloatArray]
+    affine: Affine | None
+    patch_xy: npt.NDArray[np.int64] | None
+    patch_size_px: float | None
+    signed: bool
+    value: float
+    baseline: str | None
+    baseline_value: float | None
+    gap: float | None
+    shares: tuple[Share, ...]
+    effort: str
+    notes: tuple[str, ...]
+    seconds: float
 
 
 def frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

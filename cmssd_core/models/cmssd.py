@@ -12,19 +12,22 @@ Where the paper is silent we decided:
 - Equation 4 needs A_bone, so the decoder has a second map: the envelope of the affected bone.
 - Tumour means malignant tumour. Whether tissue is malignant is a statement about the patient, not about a voxel, so
   the decoder maps the lesion, benign or malignant, and P(tumour here) = P(lesion here) P(malignant).
+- Section 3.7 says that the gate turns to the MRI where the slide is damaged. Group-normalised features hardly show
+  damage, so the concatenation of equation 2 has two more channels: how damaged either input looks (blocks/damage.py).
 - The malignancy head reads the fused vector pooled over all slices and two signs a radiologist measures on the maps:
   how sure the decoder is of destroyed cortex, and of lesion outside the bone, where it is surest (`signs`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from cmssd_core.blocks.branches import head, judge
+from cmssd_core.blocks.damage import Damage, damages
 from cmssd_core.blocks.encoders import HEEncoder, MRIEncoder
 from cmssd_core.blocks.layers import AttentionPool, Trunk
 from cmssd_core.blocks.maps import SIGNS, Decoder, decode, finish, signs
@@ -125,11 +128,14 @@ class PatchToRegion(nn.Module):
 
 
 class CrossModalGate(nn.Module):
-    """Equations 2 and 3: one attention map from the concatenation, and the sum it weights."""
+    """Equations 2 and 3: one attention map from the concatenation, and the sum it weights.
+
+    Beside the paper's two feature maps the concatenation holds how damaged the MRI and the slide look.
+    """
 
     def __init__(self, fused: int) -> None:
         super().__init__()
-        self.w_cross = nn.Conv2d(2 * fused, 1, 3, padding=1)
+        self.w_cross = nn.Conv2d(2 * fused + 2, 1, 3, padding=1)
         # Start at alpha = 0.88 everywhere, whatever the size of the features: maps are learned through the MRI, and
         # what the slide says of a case still comes through.
         nn.init.zeros_(self.w_cross.weight)
@@ -137,14 +143,17 @@ class CrossModalGate(nn.Module):
             nn.init.constant_(self.w_cross.bias, 2.0)
         self.sigmoid = nn.Sigmoid()
 
-    def forward(self, f_mri: Tensor, f_he: Tensor, only: Tensor) -> tuple[Tensor, Tensor]:
-        """F_MRI, F_H&E (n, fused, h, w), only (n,) -> F_fused (n, fused, h, w), alpha_cross (n, 1, h, w) in [0, 1].
+    def forward(self, f_mri: Tensor, f_he: Tensor, damage: Tensor, only: Tensor) -> tuple[Tensor, Tensor]:
+        """F_MRI, F_H&E (n, fused, h, w), damage (n, 2) in [0, 1], only (n,) -> F_fused and alpha_cross.
+
+        F_fused (n, fused, h, w), alpha_cross (n, 1, h, w) in [0, 1].
 
         only: 1 where there is the MRI alone, 0 where there is the slide alone, NaN where there are both. With one
         modality there is nothing to weigh, so alpha is `only`: a gate that had to learn this would saturate, and
         then shut out the slide where there are both.
         """
-        alpha = self.sigmoid(self.w_cross(torch.cat([f_mri, f_he], dim=1)))  # equation 2
+        damage = damage[:, :, None, None].to(f_mri.dtype).expand(-1, -1, *f_mri.shape[2:])
+        alpha = self.sigmoid(self.w_cross(torch.cat([f_mri, f_he, damage], dim=1)))  # equation 2
         alpha = torch.where(only.isnan()[:, None, None, None], alpha, only[:, None, None, None].to(alpha.dtype))
         return alpha * f_mri + (1 - alpha) * f_he, alpha  # equation 3
 
@@ -168,15 +177,19 @@ class CMSSD(Model):
         self.phi_he = HEEncoder(config.he_widths, config.depths, config.fused)
         self.pool_patches = AttentionPool(config.fused, config.fused // 2)
         self.mapping = PatchToRegion()
+        self.damage_mri, self.damage_he = Damage(channels), Damage(3)
         self.gate = CrossModalGate(config.fused)
         self.pool_fused = AttentionPool(config.fused, config.fused // 2)
         self.decoder = Decoder(channels, fused=config.fused, widths=config.decoder, context=config.fused)
         self.malignancy = head(2 * config.fused + SIGNS, config.fused)
 
     def fit_start(self, batch: Batch) -> None:
-        """Start the H&E projection on the scale of the batch's patches."""
+        """Start the H&E projection and the looks for damage on the scale of the batch."""
         if "he" in batch.inputs:
             self.phi_he.standardise(batch.inputs["he"].flatten(0, 1))
+            self.damage_he.fit_start(batch.inputs["he"].flatten(0, 1))
+        if (flat := flat_slices(batch)) is not None:
+            self.damage_mri.fit_start(flat)
 
     def forward(self, batch: Batch) -> ModelOutput:
         """Section 2 from input to severity. A modality that is missing has zero features (section 3.3).
@@ -193,15 +206,19 @@ class CMSSD(Model):
         f_he = self.mapping(bag.vectors, bag.pooled, batch, (slices, height, width)).flatten(0, 1)
         f_mri = torch.zeros_like(f_he) if flat is None else encode_slices(self.phi_mri, flat, batch)
         only = torch.where(batch.present["mri"] & batch.present["he"], torch.nan, batch.present["mri"].float())
-        fused, alpha = self.gate(f_mri, f_he, only.repeat_interleave(slices))
+        damage = damages(self.damage_mri, self.damage_he, batch)
+        fused, alpha = self.gate(
+            f_mri, f_he, damage.sigmoid().repeat_interleave(slices, 0), only.repeat_interleave(slices)
+        )
 
         valid = batch.present["he"][:, None] if flat is None else batch.valid["mri"]
         valid = valid | ~batch.present["mri"][:, None]  # without MRI, F_fused still speaks for the slide
         context = pool_cells(self.pool_fused, fused, valid)
         attention = {"patch": bag.weights}
         if flat is None:
-            return ModelOutput(None, None, judge(self.malignancy, context), None, attention=attention)
+            answer = judge(self.malignancy, context)
+            return ModelOutput(None, None, answer, None, attention=attention, damage_logits=damage)
         maps = decode(self.decoder, fused, context[:, : self.fused_width], flat)
         malignant = judge(self.malignancy, context, signs(maps, batch))
         attention["cross"] = alpha.squeeze(1).unflatten(0, (cases, slices))
-        return finish(maps, malignant, batch, attention=attention)
+        return replace(finish(maps, malignant, batch, attention=attention), damage_logits=damage)
