@@ -251,13 +251,13 @@ class Attribution:
     maps: by modality, put back where the images lie: "mri" float32 (z, y, x) on the source volume's grid and `affine`
     (voxel (x, y, z) to RAS+ mm), summed over contrasts; "he" float32 (patch, y, x), summed over colours, with patch_xy
     (patch, 2) and patch_size_px, corner and edge of the patches in level-0 px. Values are per prepared pixel.
-    inputs: with the explained inputs' shapes: "mri" (slice, contrast, y, x) on the prepared grid, one contrast where the
-    method knows no contrasts, "he" as in maps. A Batch instead of a Case leaves maps["mri"] (slice, y, x) on the
+    inputs: with the explained inputs' shapes: "mri" (slice, contrast, y, x) on the prepared grid, one contrast where
+    the method knows no contrasts, "he" as in maps. A Batch instead of a Case leaves maps["mri"] (slice, y, x) on the
     prepared grid, affine and patch_xy None.
     method: its name in METHODS; label: what to call it on a screen. signed: whether values below 0 speak against the
     target. value: the target f(x), in `unit`. baseline: what "nothing there" was, in words; baseline_value: f of it.
     gap: |sum of the map - (f(x) - f(baseline))| / |f(x) - f(baseline)|, None where the method promises no completeness
-    or the difference is too small to divide by. effort: what was computed, in words. notes: what else a reader must know.
+    or the difference is too small to divide by. effort: what was computed; notes: what else a reader must know.
     """
 
     case_id: str

@@ -1,0 +1,83 @@
+"""Baselines: what an image without content is, by name. Each is a choice, so each is shown beside the map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cmssd_core.explain.forward import Bridge
+from cmssd_core.explain.question import ExplainSettings
+from cmssd_core.types import InputError
+
+BLUR = 1 / 8  # of the edge: what is left of an image after blurring away its detail
+
+
+def _mean_intensity(mri: Tensor, real: Tensor) -> Tensor:
+    return torch.zeros_like(mri)
+
+
+def _air(mri: Tensor, real: Tensor) -> Tensor:
+    low = mri.flatten(-2).amin(-1)  # (case, slice, contrast) or with neighbours before contrast
+    shown = real.view(*real.shape, *[1] * (low.ndim - 2))
+    low = low.masked_fill(~shown, torch.inf).amin(dim=1, keepdim=True)
+    return low.masked_fill(low.isinf(), 0.0)[..., None, None].expand_as(mri)
+
+
+def _white(he: Tensor, real: Tensor) -> Tensor:
+    return torch.ones_like(he)
+
+
+def _mean_colour(he: Tensor, real: Tensor) -> Tensor:
+    share = real[:, :, None].float()
+    colour = (he.mean(dim=(-2, -1)) * share).sum(1) / share.sum(1).clamp(min=1)  # (case, 3)
+    return colour[:, None, :, None, None].expand_as(he)
+
+
+def _blurred(image: Tensor, real: Tensor) -> Tensor:
+    size = image.shape[-2:]
+    flat = image.reshape(-1, 1, *size)
+    small = F.adaptive_avg_pool2d(flat, (max(1, round(size[0] * BLUR / 2)), max(1, round(size[1] * BLUR / 2))))
+    return F.interpolate(small, size=size, mode="bilinear", align_corners=False).reshape(image.shape)
+
+
+#: By modality: name -> words and the image. Never black for H&E: black is ink, white is glass.
+BASELINES: dict[str, dict[str, tuple[str, Callable[[Tensor, Tensor], Tensor]]]] = {
+    "mri": {
+        "mean": ("the body's mean intensity everywhere", _mean_intensity),
+        "air": ("the darkest value of each contrast everywhere", _air),
+        "blur": ("the image without its detail", _blurred),
+    },
+    "he": {
+        "white": ("empty glass (white)", _white),
+        "mean": ("the mean colour of the patches", _mean_colour),
+        "blur": ("the patches without their detail", _blurred),
+    },
+}
+NAMES = {"mri": "MRI", "he": "H&E"}
+
+
+def baselines(bridge: Bridge, settings: ExplainSettings) -> tuple[tuple[Tensor, ...], str]:
+    """The baseline of each of a Bridge's inputs, with their shapes, and what they are in words.
+
+    Padding, and a contrast that is not there (all zeros), are as they are. Raises InputError for an unknown name.
+    """
+    found, words = [], []
+    for name, given in zip(bridge.names, bridge.inputs, strict=True):
+        asked = {"mri": settings.baseline_mri, "he": settings.baseline_he}[name]
+        if asked not in BASELINES[name]:
+            raise InputError(
+                f"baseline {asked!r} came for {NAMES[name]}, expected one of {', '.join(BASELINES[name])}; choose one"
+            )
+        said, make = BASELINES[name][asked]
+        real = bridge.real[name]
+        image = make(given, real)
+        keep = ~real.view(*real.shape, *[1] * (given.ndim - 2)).expand_as(given)
+        if name == "mri":
+            there = given.flatten(-2).abs().amax(-1).amax(1, keepdim=True) > 0  # contrast by contrast of a case
+            keep = keep | ~there[..., None, None].expand_as(given)
+        found.append(torch.where(keep, given, image).contiguous())
+        words.append(f"{NAMES[name]}: {said}")
+    return tuple(found), "; ".join(words)

@@ -1,0 +1,159 @@
+"""THE table of methods, and the one way to ask: a case or a batch, a model, a method, a target -> Attribution."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from cmssd_core.cases import collate, prepare
+from cmssd_core.config import Settings
+from cmssd_core.config import settings as default_settings
+from cmssd_core.explain import gradients
+from cmssd_core.explain.forward import Bridge
+from cmssd_core.explain.placing import placed, region_on
+from cmssd_core.explain.question import ExplainSettings, Found, Progress, Question
+from cmssd_core.explain.targets import Target
+from cmssd_core.inference import Predictor, moved
+from cmssd_core.models.base import Model
+from cmssd_core.types import Attribution, Batch, Case, FloatArray, InputError, frozen
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to explain. signed: values below 0 speak against the target. additive: a map sums to f(x) - f(baseline).
+
+    slow: takes more than a moment. meaning: what it is, and is not, for a reader.
+    """
+
+    label: str
+    run: Callable[[Question], Found]
+    meaning: str
+    signed: bool
+    additive: bool = False
+    slow: bool = False
+
+
+METHODS: dict[str, Method] = {
+    "gate": Method(
+        "gate, not evidence",
+        gradients.gate,
+        "Where the model weighted the MRI against the slide, and the patches against one another. It does not say what "
+        "was read there: models that cheat have the same gate as honest ones.",
+        signed=False,
+    ),
+    "gradcam": Method(
+        "GradCAM",
+        gradients.gradcam,
+        "Coarse areas of each branch's last feature map that raise the target. Instant; misses what is smaller than a "
+        "cell.",
+        signed=False,
+    ),
+    "integrated_gradients": Method(
+        "Integrated Gradients",
+        gradients.integrated_gradients,
+        "What each pixel adds on the way from an image without content to this one. The values add up to the change of "
+        "the target; the residual shown says how nearly.",
+        signed=True,
+        additive=True,
+        slow=True,
+    ),
+    "smoothgrad": Method(
+        "SmoothGrad",
+        gradients.smoothgrad,
+        "How strongly the target reacts to each pixel, averaged over noisy copies. Knows no direction and does not add "
+        "up.",
+        signed=False,
+        slow=True,
+    ),
+}
+
+
+def explain(
+    asked: Case | Batch,
+    predictor: Predictor | Model,
+    method: str = "integrated_gradients",
+    target: Target | None = None,
+    *,
+    settings: ExplainSettings | None = None,
+    progress: Progress | None = None,
+    program: Settings | None = None,
+) -> Attribution:
+    """Where a target of a model's answer comes from. A Case is prepared as for `predict`; a Batch holds one case.
+
+    target: None = the malignancy logit. progress(share, what) is called from time to time and may raise to cancel.
+    Raises InputError where the method, the target or the input cannot be used. Hold the model's lock: the model is not
+    altered, but two explanations at once take twice the memory.
+    """
+    settings, program, target = settings or ExplainSettings(), program or default_settings(), target or Target()
+    tell = progress or (lambda share, what: None)
+    started = time.perf_counter()
+    model = predictor.model if isinstance(predictor, Predictor) else predictor
+    if isinstance(asked, Case):
+        tell(0.02, "preparing the images")
+        prepared = prepare(asked, spec=model.spec, settings=program)
+        target = replace(target, region=region_on(target.region, asked, prepared))
+        batch = collate([prepared], model.spec)
+    else:
+        prepared, batch = None, asked
+        if len(batch.ids) != 1:
+            raise ValueError(f"a batch of {len(batch.ids)} cases came; explain takes one, `found` takes several")
+    device = next(model.parameters()).device
+    answer = found(moved(batch, device), model, method, target, settings=settings, progress=tell)
+    tell(0.97, "placing the maps on the images")
+    kind = METHODS[method]
+    inputs = {name: frozen(_array(values[0])) for name, values in answer.maps.items()}
+    where = placed(inputs, asked if isinstance(asked, Case) else None, prepared)
+    told = Attribution(
+        case_id=batch.ids[0],
+        model_id=predictor.model_id if isinstance(predictor, Predictor) else f"{type(model).__name__.lower()}-unsaved",
+        trained=predictor.trained if isinstance(predictor, Predictor) else "unknown",
+        method=method,
+        label=kind.label,
+        target=target.words,
+        unit=target.unit,
+        maps=where.maps,
+        inputs=inputs,
+        affine=where.affine,
+        patch_xy=where.patch_xy,
+        patch_size_px=where.patch_size_px,
+        signed=kind.signed,
+        value=float(answer.value[0]),
+        baseline=answer.baseline,
+        baseline_value=None if answer.baseline_value is None else float(answer.baseline_value[0]),
+        gap=None if answer.gap is None or bool(answer.gap[0].isnan()) else float(answer.gap[0]),
+        shares=answer.shares[0] if answer.shares else (),
+        effort=answer.effort,
+        notes=answer.notes,
+        seconds=round(time.perf_counter() - started, 3),
+    )
+    tell(1.0, "done")
+    return told
+
+
+def found(
+    batch: Batch,
+    model: Model,
+    method: str = "integrated_gradients",
+    target: Target | None = None,
+    *,
+    settings: ExplainSettings | None = None,
+    progress: Progress | None = None,
+    background: Batch | None = None,
+) -> Found:
+    """The same for all cases of a Batch at once, as tensors with the case first: what an audit asks."""
+    if method not in METHODS:
+        raise InputError(f"method {method!r} came, expected one of {', '.join(METHODS)}; choose one of these")
+    with torch.inference_mode(False):
+        bridge = Bridge(model, batch, target or Target())
+        question = Question(
+            bridge, settings or ExplainSettings(), progress or (lambda share, what: None), background=background
+        )
+        return METHODS[method].run(question)
+
+
+def _array(values: torch.Tensor) -> FloatArray:
+    return np.ascontiguousarray(values.float().cpu().numpy())

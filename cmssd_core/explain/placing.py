@@ -1,0 +1,69 @@
+"""Maps back where the images lie: on the source volume's grid, and in the patches' boxes of level-0 pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cmssd_core.mri.mask import place
+from cmssd_core.mri.prepare import onto
+from cmssd_core.types import Affine, BoolArray, Case, FloatArray, InputError, PatchBag, Volume, frozen
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Maps as Attribution.maps says, and where they lie."""
+
+    maps: Mapping[str, FloatArray]
+    affine: Affine | None
+    patch_xy: npt.NDArray[np.int64] | None
+    patch_size_px: float | None
+
+
+def placed(inputs: Mapping[str, FloatArray], case: Case | None, prepared: Case | None) -> Place:
+    """Maps with the shapes of a case's inputs, "mri" (slice, contrast, y, x) and "he" (patch, y, x), put back."""
+    maps: dict[str, FloatArray] = {}
+    affine = xy = size = None
+    volume, grid = (None if c is None else c.inputs.get("mri") for c in (case, prepared))
+    bag = None if prepared is None else prepared.inputs.get("he")
+    if "mri" in inputs:
+        summed = inputs["mri"].sum(axis=1, dtype=np.float32)
+        if isinstance(volume, Volume) and isinstance(grid, Volume):
+            maps["mri"], affine = frozen(onto(summed, grid.affine, like=volume)), volume.affine
+        else:
+            maps["mri"] = frozen(summed)
+    if "he" in inputs:
+        maps["he"] = inputs["he"]
+        if isinstance(bag, PatchBag):
+            xy, size = bag.xy, bag.patches.shape[1] * bag.mpp / bag.slide_mpp
+    return Place(maps, affine, xy, size)
+
+
+def region_on(region: BoolArray | None, case: Case, prepared: Case) -> BoolArray | None:
+    """A region drawn on the scan as it came, bool (z, y, x), on the prepared grid (slice, y, x).
+
+    Raises InputError where there is no MRI, where its shape is another, or where nothing of it is left.
+    """
+    volume, grid = case.inputs.get("mri"), prepared.inputs.get("mri")
+    if region is None:
+        return None
+    if not isinstance(volume, Volume) or not isinstance(grid, Volume):
+        raise InputError("a region came for a case without MRI; choose a target of the whole case")
+    if region.shape != volume.voxels.shape[1:]:
+        raise InputError(
+            f"a region of {region.shape} voxels came for an MRI of {volume.voxels.shape[1:]}; draw it on this very MRI"
+        )
+    moved = place(region, volume.affine, like=grid)
+    if not moved.any():  # thinner than half a pixel of the prepared grid: the nearest voxels to its own
+        from scipy.ndimage import map_coordinates
+
+        index = np.indices(grid.voxels.shape[1:]).reshape(3, -1)[::-1]
+        way = np.linalg.inv(volume.affine) @ grid.affine
+        at = (way[:3, :3] @ index + way[:3, 3:])[::-1]
+        moved = map_coordinates(region.astype(np.float32), at, order=1).reshape(grid.voxels.shape[1:]) > 0
+    if not moved.any():
+        raise InputError("the region lies outside what the model reads of this MRI; draw another")
+    return moved

@@ -1,0 +1,127 @@
+"""What a method of explaining is asked and what it answers, both for a whole Batch; and the settings of all methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from cmssd_core.explain.forward import Bridge
+from cmssd_core.types import Batch, Share
+
+Progress = Callable[[float, str], None]
+BYTES_A_PIXEL = 1500  # what a forward without gradient needs at most, for each pixel of a slice or a patch
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainSettings:
+    """Settings of all methods; each reads its own.
+
+    baseline_mri, baseline_he: names in explain.baselines. memory_mb: bound on what a method holds at once.
+    seed: of whatever is drawn.
+    Integrated Gradients: steps = None bisects the path until the residual is at most `tolerance` of the difference, at
+    most `max_steps` points; a number takes that many Gauss-Legendre points, as Captum does.
+    Occlusion: windows of window_px, stride_px apart; window_slices deep (None = as deep as keeps to max_windows); on
+    `modalities`, and there on `slices` of the prepared MRI and `patches` of the bag alone (None = all).
+    SmoothGrad: samples, noise as a part of the image's own deviation (noise_mri in z-scores, noise_he of [0, 1]).
+    KernelShap and LIME: superpixels of both images together, passes = None takes three a superpixel.
+    Criterion ablation: controls = how many shifted regions of the same shape are blanked beside.
+    """
+
+    baseline_mri: str = "mean"
+    baseline_he: str = "white"
+    memory_mb: int = 1536
+    seed: int = 0
+    steps: int | None = None
+    tolerance: float = 0.05
+    max_steps: int = 65
+    modalities: tuple[str, ...] | None = None
+    slices: tuple[int, ...] | None = None
+    patches: tuple[int, ...] | None = None
+    window_px: int = 16
+    stride_px: int = 8
+    window_slices: int | None = None
+    max_windows: int = 2000
+    samples: int = 20
+    noise_mri: float = 0.15
+    noise_he: float = 0.05
+    superpixels: int = 96
+    passes: int | None = None
+    controls: int = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Mark:
+    """Where a criterion lies in the explained inputs of one modality: bool (case, slice or patch, y, x)."""
+
+    name: str
+    modality: str
+    mask: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What a method gets. marks: criteria of the case. background: other cases, in place of what a case lacks.
+
+    tell(share done, what is being done) may raise to cancel; nothing is left behind.
+    """
+
+    bridge: Bridge
+    settings: ExplainSettings
+    tell: Progress
+    marks: tuple[Mark, ...] = ()
+    background: Batch | None = None
+
+    def copies(self, names: tuple[str, ...] | None = None) -> int:
+        """How many copies of the batch a forward without gradient may hold, when only `names` are computed anew."""
+        bridge = self.bridge
+        sizes = {
+            n: x.shape[0] * x.shape[1] * x.shape[-1] * x.shape[-2]
+            for n, x in zip(bridge.names, bridge.inputs, strict=True)
+        }
+        pixels = sum(size for name, size in sizes.items() if names is None or name in names)
+        return int(min(32, max(1, self.settings.memory_mb * 2**19 // (BYTES_A_PIXEL * max(pixels, 1)))))
+
+    def wanted(self) -> tuple[str, ...]:
+        """The modalities that are there and asked for."""
+        asked = self.settings.modalities
+        return tuple(name for name in self.bridge.names if asked is None or name in asked)
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a method answers, case first.
+
+    maps: "mri" float32 (case, slice, contrast or 1, y, x), "he" (case, patch, y, x); a modality may be left out.
+    value, baseline_value: f(x) and f(baseline), (case,). gap: relative completeness residual (case,), NaN where the
+    difference is too small to divide by; None where the method promises none. shares: case by case.
+    """
+
+    maps: Mapping[str, Tensor]
+    value: Tensor
+    effort: str
+    baseline: str | None = None
+    baseline_value: Tensor | None = None
+    gap: Tensor | None = None
+    shares: tuple[tuple[Share, ...], ...] = ()
+    notes: tuple[str, ...] = field(default_factory=tuple)
+
+
+def as_maps(names: tuple[str, ...], tensors: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    """Tensors with the shapes of a Bridge's inputs as a Found's maps: neighbours and colours summed, float32."""
+    maps = {}
+    for name, tensor in zip(names, tensors, strict=True):
+        found = tensor.detach().float()
+        if name == "he" or found.ndim == 6:
+            found = found.sum(2)
+        maps[name] = found
+    return maps
+
+
+def together(question: Question, rows: list[tuple[Tensor, ...]]) -> Tensor:
+    """f of several changed inputs (each a tuple of (case, ...)) in one pass: (row, case)."""
+    stacked = tuple(torch.cat(parts) for parts in zip(*rows, strict=True))
+    found: Tensor = question.bridge(*stacked).unflatten(0, (len(rows), question.bridge.cases))
+    return found
