@@ -29,13 +29,11 @@ def variants(case: Case, spec: InputSpec, settings: Settings, *, seed: int) -> I
     slide, volume = case.inputs.get("he"), case.inputs.get("mri")
     raw = None
     if isinstance(slide, Slide):
-        wanted = PatchSettings(patch_px=spec.patch_px, mpp=spec.patch_mpp, max_patches=settings.max_patches)
-        raw = bag(slide, settings=wanted)[0]
+        raw = raw_bag(slide, spec, settings)
         raw = raw if registered(case) else replace(raw, site_mm=None)
-    number = int(case.id[:8], 16)
-    for index, (name, corruption) in enumerate(CORRUPTIONS.items()):
+    for name, corruption in CORRUPTIONS.items():
         for level in LEVELS:
-            rng = np.random.default_rng([seed, number, index])  # the same draw at each level: only strength differs
+            rng = draw(case.id, name, seed=seed)
             if corruption.modality == "he" and raw is not None:
                 yield name, level, case, _slide_maker(prepared, raw, name, level, rng, settings)
             elif corruption.modality == "mri" and isinstance(volume, Volume):
@@ -50,6 +48,17 @@ def variants(case: Case, spec: InputSpec, settings: Settings, *, seed: int) -> I
                 fewer = replace(volume, voxels=volume.voxels[kept], contrasts=names)
                 left = replace(case, inputs={**case.inputs, "mri": fewer})
                 yield f"without {' and '.join(missing)}", 1, left, _mri_maker(left, prepared, spec, settings)
+
+
+def raw_bag(slide: Slide, spec: InputSpec, settings: Settings) -> PatchBag:
+    """The patches a model of this spec reads of a slide, in the scanner's own colours."""
+    wanted = PatchSettings(patch_px=spec.patch_px, mpp=spec.patch_mpp, max_patches=settings.max_patches)
+    return bag(slide, settings=wanted)[0]
+
+
+def draw(case_id: str, name: str, *, seed: int) -> np.random.Generator:
+    """What a corruption of a case draws from; the same at each level, so that only strength differs."""
+    return np.random.default_rng([seed, int(case_id[:8], 16), list(CORRUPTIONS).index(name)])
 
 
 def _slide_maker(

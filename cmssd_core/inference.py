@@ -99,11 +99,13 @@ def predict(
     settings: Settings | None = None,
     store: storage.Store | None = None,
     progress: Progress | None = None,
+    prepared: Callable[[], Case] | None = None,
 ) -> Prediction:
     """One model's answer on one case, from the store where it is known.
 
-    progress is called with (share done, what is being done). Raises InputError where an input cannot be used. Not
-    safe for two threads on one predictor: hold a lock.
+    progress is called with (share done, what is being done). prepared: prepares the case where `cases.prepare` is not
+    to; the case's id must then tell so, as the answer is kept under it. Raises InputError where an input cannot be
+    used. Not safe for two threads on one predictor: hold a lock.
     """
     settings = settings or default_settings()
     tell = progress or (lambda share, what: None)
@@ -120,8 +122,8 @@ def predict(
     timings: dict[str, float] = {}
     tell(0.05, "preparing the images")
     with _timed(timings, "prepare"):
-        prepared = prepare(case, spec=predictor.spec, settings=settings)
-    prediction = answer(case, prepared, predictor, progress=tell)
+        ready = prepared() if prepared else prepare(case, spec=predictor.spec, settings=settings)
+    prediction = answer(case, ready, predictor, progress=tell)
     timings |= prediction.timings_s
     timings["total"] = round(time.perf_counter() - started, 4)
     prediction = replace(prediction, timings_s=timings)
