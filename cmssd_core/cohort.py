@@ -73,9 +73,10 @@ def read(source: Path) -> pd.DataFrame:
     table["patient_id"] = table["patient_id"].fillna(table["case_id"])
     for column in NUMBERS:
         table[column] = _numbers(table[column])
+    root = os.fspath(path.parent)
     for column in ("slide", *MRI_COLUMNS, *MASK_COLUMNS):
         for row, name in table[column].dropna().items():
-            if not os.path.exists(os.path.join(path.parent, name)):
+            if not os.path.exists(os.path.join(root, name)):
                 raise InputError(f"{_place(path, row, column)}: no file {name}; mend the path or empty it")
     refuse_leaks(
         table,

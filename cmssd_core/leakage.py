@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,21 +37,38 @@ class _Use:
         return tuple(sorted(file.stat().st_size for file in _files(self))) if self.path.is_dir() else self.stat.st_size
 
 
+@dataclass(frozen=True)
+class Leak:
+    """What stands on two sides: the row and column of its second place, what it is, and what to do."""
+
+    row: Any
+    column: str
+    what: str
+    repair: str
+
+
 def refuse_leaks(
     table: pd.DataFrame, root: Path, *, slides: Iterable[str], images: Iterable[str], place: Callable[[Any, str], str]
 ) -> None:
-    """Raise InputError where a patient, a slide or a scan stands on two sides of `split` or of `fold`.
+    """Raise InputError for the first of `leaks`. place: row and column in words."""
+    for leak in leaks(table, root, slides=slides, images=images, place=place):
+        raise InputError(f"{place(leak.row, leak.column)}: {leak.what}; {leak.repair}")
+
+
+def leaks(
+    table: pd.DataFrame, root: Path, *, slides: Iterable[str], images: Iterable[str], place: Callable[[Any, str], str]
+) -> Iterator[Leak]:
+    """Patients, slides and scans that stand on two sides of `split` or of `fold`: every patient, every group of files.
 
     slides, images: columns of paths relative to `root`; all files must exist. The same file is known by path, link or
     bytes: files of equal size on different sides are compared by a sample, those that still agree by their sha256.
-    place: row and column in words.
     """
     for sides in SIDES:
         side = table[sides].dropna()
         if side.nunique() < 2:
             continue
         side = side.map(lambda cell: cell if isinstance(cell, str) else f"fold {cell:g}")
-        _refuse_patients(side, table.loc[side.index, "patient_id"], sides, place)
+        yield from _patients(side, table.loc[side.index, "patient_id"], sides)
         for kind, columns in (("slide", slides), ("scan", images)):
             uses = [
                 _Use(row, column, path, str(side[row]), path.stat())
@@ -60,34 +77,27 @@ def refuse_leaks(
                 for path in (root / str(name),)
             ]
             same = _shared(_groups(uses, lambda use: (use.stat.st_dev, use.stat.st_ino)), [])
+            # Only where no path is shared are bytes compared: that reads files.
             same = same or _shared(
                 _groups(uses, lambda use: use.stat.st_size if use.path.is_file() else "folder"),
                 [_Use.size, _sample, _digest],
             )
-            if same:
-                _refuse(*same, kind, sides, place)
+            for one, other in same:
+                first = place(one.row, one.column).partition(", ")[2]
+                yield Leak(
+                    other.row,
+                    other.column,
+                    f"{other.path.name} is the same {kind} as {one.path.name} of {first}, which is in {one.side} "
+                    f"while this is in {other.side}; expected each {kind} in one {sides}",
+                    f"give both rows the same {sides} or remove one",
+                )
 
 
-def _refuse_patients(
-    side: pd.Series[str], patient: pd.Series[str], sides: str, place: Callable[[Any, str], str]
-) -> None:
+def _patients(side: pd.Series[str], patient: pd.Series[str], sides: str) -> Iterator[Leak]:
     first = side.groupby(patient).transform("first")
-    leak = side != first
-    if leak.any():
-        row: Any = leak.idxmax()
-        raise InputError(
-            f"{place(row, sides)}: patient {patient[row]!r} is in {first[row]} and in {side[row]}, expected each "
-            f"patient in one {sides}; give all rows of a patient the same {sides}"
-        )
-
-
-def _refuse(one: _Use, other: _Use, kind: str, sides: str, place: Callable[[Any, str], str]) -> None:
-    first = place(one.row, one.column).partition(", ")[2]
-    raise InputError(
-        f"{place(other.row, other.column)}: {other.path.name} is the same {kind} as {one.path.name} of {first}, "
-        f"which is in {one.side} while this is in {other.side}; expected each {kind} in one {sides}; give both "
-        f"rows the same {sides} or remove one"
-    )
+    for row in side.index[side != first]:
+        what = f"patient {patient[row]!r} is in {first[row]} and in {side[row]}, expected each patient in one {sides}"
+        yield Leak(row, sides, what, f"give all rows of a patient the same {sides}")
 
 
 def _groups(uses: list[_Use], what: Callable[[_Use], Hashable]) -> list[list[_Use]]:
@@ -98,14 +108,11 @@ def _groups(uses: list[_Use], what: Callable[[_Use], Hashable]) -> list[list[_Us
     return [group for group in found.values() if len({use.side for use in group}) > 1]
 
 
-def _shared(groups: list[list[_Use]], finer: list[Callable[[_Use], Hashable]]) -> tuple[_Use, _Use] | None:
-    """Two uses on different sides that agree in all of `finer`, the cheapest question first."""
+def _shared(groups: list[list[_Use]], finer: list[Callable[[_Use], Hashable]]) -> list[tuple[_Use, _Use]]:
+    """Two uses on different sides of each group that agrees in all of `finer`, the cheapest question first."""
     for what in finer:
         groups = [smaller for group in groups for smaller in _groups(group, what)]
-    if not groups:
-        return None
-    one = groups[0][0]
-    return one, next(use for use in groups[0] if use.side != one.side)
+    return [(group[0], next(use for use in group if use.side != group[0].side)) for group in groups]
 
 
 def _files(use: _Use) -> list[Path]:
