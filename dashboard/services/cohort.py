@@ -21,7 +21,8 @@ _NEEDED = {"case_id", "model", "given", "p_malignant"}
 #: What a prediction's row repeats of the cohort.
 _REPEATED = ("patient_id", "malignant", "age_years", "sex", "centre", "scanner", "field_t", "split")
 #: Names of columns that `joined` makes; a user's own column of that name gives way.
-_OURS = ("number", "inputs", "severity_true", "problem", "p_malignant")
+_OURS = ("number", "inputs", "severity_true", "problem", "p_malignant", "answered", "called", "severity_error")
+THRESHOLD = 0.5  # of `called`; the Performance page moves its own
 INPUTS = ("MRI and H&E", "MRI alone", "H&E alone", "nothing")
 
 
@@ -145,9 +146,9 @@ def joined(cohort: Path, *, given: str = "both", model: str | None = None) -> pd
     """The cohort with one model's answers, one row a case in the table's order; missing where there is no answer.
 
     given: "both" (all there is), "mri" or "he". model: None = the first of `models`. Columns: those of the table, and
-    `number` (row from 0), `inputs` (one of INPUTS), `severity_true` (from the masks, else the table's severity_pct),
-    and of predictions.parquet the model's `p_malignant`, `severity_pct`, `dice`, ... and `problem`, the sentence of a
-    case that could not be read. Shared by all sessions: don't change it in place.
+    `number` (row from 0), `inputs` (one of INPUTS), `severity_true` (the table's severity_pct, else from the masks),
+    and of predictions.parquet the model's `p_malignant`, `severity_pct`, `dice`, ...; `answered`, `called` (1 at
+    THRESHOLD and above), `severity_error` (answer - truth) and `problem`, the sentence of a case that was refused. Shared by all sessions: don't change it in place.
     """
     there = State.of(cohort)
     folder = results_folder(cohort)
@@ -166,7 +167,7 @@ def _joined(there: State, answers: State | None, given: str, model: str | None) 
     rows = rows.assign(number=range(len(rows)), inputs=_inputs(rows))
     found = None if answers is None or model is None else _predictions(answers)
     if found is None or not set(found.columns) >= _NEEDED:
-        return rows.assign(p_malignant=float("nan"), severity_pct=float("nan"), problem=None)
+        return rows.assign(p_malignant=float("nan"), severity_pct=float("nan"), problem=None, answered=0.0)
     clean = found if "corruption" not in found else found[found["corruption"].isna()]
     mine = clean[(clean["model"] == model) & (clean["given"] == given)].drop_duplicates("case_id")
     mine = mine.drop(columns=[c for c in (*_REPEATED, "problem", "level", "corruption") if c in mine])
@@ -176,7 +177,12 @@ def _joined(there: State, answers: State | None, given: str, model: str | None) 
     if "severity_true_told" in both:
         both["severity_true"] = both["severity_true"].fillna(both["severity_true_told"])
         both = both.drop(columns="severity_true_told")
-    return both
+    there_is = both["p_malignant"].notna()
+    return both.assign(
+        answered=there_is.astype(float),
+        called=(both["p_malignant"] >= THRESHOLD).astype(float).where(there_is),
+        severity_error=both["severity_pct"] - both["severity_true"] if "severity_pct" in both else float("nan"),
+    )
 
 
 def _inputs(rows: pd.DataFrame) -> pd.Categorical:

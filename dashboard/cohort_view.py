@@ -1,0 +1,209 @@
+"""What is looked at of a cohort: filters, sort and their form in a link, which bears numbers and columns, no values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+Positions = npt.NDArray[np.int64]
+UNKNOWN = "not known"
+MOST_CHOICES = 40  # a column of more different words is text, not a choice
+#: column -> its name on screen. Other columns bear their own.
+WORDS = {
+    "number": "Order of the table",
+    "case_id": "Case",
+    "patient_id": "Patient",
+    "inputs": "Inputs",
+    "malignant": "Label",
+    "tissue_class": "Tissue class",
+    "called": "Called",
+    "p_malignant": "Probability of malignancy",
+    "severity_pct": "Severity, %",
+    "severity_true": "True severity, %",
+    "severity_error": "Severity error, points",
+    "dice": "Dice of the tumour",
+    "iou": "IoU of the tumour",
+    "hd95_mm": "HD95, mm",
+    "bone_dice": "Dice of the bone",
+    "tumour_ml": "Tumour, mL",
+    "bone_ml": "Bone, mL",
+    "gate_mean": "Mean gate (1 = MRI)",
+    "age_years": "Age, years",
+    "sex": "Sex",
+    "centre": "Centre",
+    "scanner": "Scanner",
+    "field_t": "Field, T",
+    "te_ms": "TE, ms",
+    "tr_ms": "TR, ms",
+    "coil": "Coil",
+    "split": "Split",
+    "fold": "Fold",
+    "event": "Event",
+    "time_months": "Follow-up, months",
+    "uncertainty_ood_mri": "Strangeness of the MRI",
+    "uncertainty_ood_he": "Strangeness of the slide",
+    "answered": "Answer",
+}
+_LABELS = {
+    "malignant": ("benign", "malignant"),
+    "called": ("benign", "malignant"),
+    "event": ("no event", "event"),
+    "answered": ("none", "given"),
+}
+_NEVER = re.compile(
+    r"case_id|patient_id|number|model|given|left|maps|problem|slide|rna|severity_(low|high)|mri_\w+|ct|pet|\w*_mask|"
+    r"one_empty|seconds_\w+|memory_mb|site_[xyz]_mm|gate_at_site|uncertainty_(?!ood_(mri|he)$)\w+"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """A column of few different words. codes: place in `labels` of each row."""
+
+    labels: tuple[str, ...]
+    codes: npt.NDArray[np.int16]
+
+
+@dataclass(frozen=True, eq=False)
+class Numbers:
+    """A column of numbers, NaN = missing; low and high of those that are there."""
+
+    values: npt.NDArray[np.float64]
+    low: float
+    high: float
+
+
+Facets = Mapping[str, Choice | Numbers]
+
+
+@dataclass(frozen=True)
+class View:
+    """chosen: column -> kept labels' places. ranges: column -> kept values from, to. contains: text in a name."""
+
+    chosen: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    ranges: tuple[tuple[str, float, float], ...] = ()
+    contains: str = ""
+    sort: str = "number"
+    descending: bool = False
+
+    def filtered(self) -> bool:
+        """Whether anything may be left out."""
+        return bool(self.chosen or self.ranges or self.contains)
+
+
+def facets(rows: pd.DataFrame) -> Facets:
+    """The columns of a joined cohort that one can filter, sort and colour by, in the order of the table."""
+    found: dict[str, Choice | Numbers] = {}
+    order = [*(c for c in WORDS if c in rows), *(c for c in rows if c not in WORDS)]
+    for column in order:
+        if _NEVER.fullmatch(str(column)):
+            continue
+        values = rows[column]
+        if column in _LABELS:
+            labels = (*_LABELS[column], UNKNOWN)
+            codes = np.where(values.isna(), 2, values.fillna(0).astype(float)).astype(np.int16)
+            found[column] = Choice(labels, codes)
+        elif pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+            numbers = values.to_numpy(dtype=np.float64)
+            there = numbers[np.isfinite(numbers)]
+            if there.size and there.min() < there.max():
+                found[column] = Numbers(numbers, float(there.min()), float(there.max()))
+        else:
+            codes, labels = pd.factorize(values, sort=True)
+            if 0 < len(labels) <= MOST_CHOICES:
+                names = (*(str(label) for label in labels), UNKNOWN)
+                found[column] = Choice(names, np.where(codes < 0, len(labels), codes).astype(np.int16))
+    return found
+
+
+def title(column: str) -> str:
+    """A column's name on screen."""
+    return WORDS.get(column, column.replace("_", " ").capitalize())
+
+
+def positions(rows: pd.DataFrame, columns: Facets, view: View) -> Positions:
+    """Positions of the rows that pass the filters, in the order of the view; missing values stand last."""
+    keep = np.ones(len(rows), dtype=bool)
+    for column, places in view.chosen:
+        facet = columns.get(column)
+        if isinstance(facet, Choice):
+            keep &= np.isin(facet.codes, places)
+    for column, low, high in view.ranges:
+        facet = columns.get(column)
+        if isinstance(facet, Numbers):
+            keep &= (facet.values >= low) & (facet.values <= high)
+    if view.contains:
+        said = rows["case_id"].astype(str).str.contains(view.contains, case=False, regex=False)
+        said |= rows["patient_id"].astype(str).str.contains(view.contains, case=False, regex=False)
+        keep &= said.to_numpy(dtype=bool)
+    kept = np.flatnonzero(keep)
+    facet = columns.get(view.sort)
+    if isinstance(facet, Numbers):
+        by = facet.values[kept]
+        order = np.argsort(np.where(np.isnan(by), np.inf, -by if view.descending else by), kind="stable")
+    elif isinstance(facet, Choice):
+        order = np.argsort(-facet.codes[kept] if view.descending else facet.codes[kept], kind="stable")
+    elif view.sort == "case_id":
+        order = np.argsort(rows["case_id"].astype(str).to_numpy()[kept], kind="stable")
+        order = order[::-1] if view.descending else order
+    else:
+        order = np.arange(len(kept))[:: -1 if view.descending else 1]
+    return kept[order]
+
+
+def to_query(view: View) -> dict[str, str]:
+    """The view as a link's parameters; text that was searched for may be a name and stays out."""
+    parts = [f"{column}:{'.'.join(map(str, places))}" for column, places in view.chosen]
+    parts += [f"{column}:{low:.6g}~{high:.6g}" for column, low, high in view.ranges]
+    told = {"filter": ";".join(parts), "sort": f"{view.sort}{'-' if view.descending else ''}"}
+    return {key: value for key, value in told.items() if value and value != "number"}
+
+
+def from_query(query: Mapping[str, str], columns: Facets) -> View:
+    """The view of a link's parameters; what the cohort does not know is left out."""
+    view = View()
+    for part in query.get("filter", "").split(";"):
+        column, _, said = part.rpartition(":")
+        facet = columns.get(column)
+        if isinstance(facet, Choice) and re.fullmatch(r"\d{1,3}(\.\d{1,3})*", said):
+            places = tuple(sorted({int(n) for n in said.split(".") if int(n) < len(facet.labels)}))
+            view = replace(view, chosen=(*view.chosen, (column, places)))
+        elif isinstance(facet, Numbers) and re.fullmatch(r"[-+.e\d]+~[-+.e\d]+", said):
+            try:
+                low, high = (float(n) for n in said.split("~"))
+            except ValueError:
+                continue
+            if low <= high:
+                view = replace(view, ranges=(*view.ranges, (column, low, high)))
+    sort = query.get("sort", "")
+    column = sort.removesuffix("-")
+    if column in columns or column in ("number", "case_id"):
+        view = replace(view, sort=column, descending=sort.endswith("-"))
+    return view
+
+
+def packed(rows: Positions) -> str:
+    """Row numbers as ranges, as in 0-4.9: what a link says of a selection."""
+    if not len(rows):
+        return ""
+    ordered = np.unique(rows)
+    runs = np.split(ordered, np.flatnonzero(np.diff(ordered) > 1) + 1)
+    return ".".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def unpacked(said: str, count: int) -> Positions:
+    """Row numbers of ranges below `count`; nothing where it is no list of ranges."""
+    if not re.fullmatch(r"\d{1,9}(-\d{1,9})?(\.\d{1,9}(-\d{1,9})?)*", said):
+        return np.zeros(0, dtype=np.int64)
+    found: list[Positions] = []
+    for part in said.split("."):
+        first, _, last = part.partition("-")
+        found.append(np.arange(int(first), min(int(last or first) + 1, count), dtype=np.int64))
+    joined = np.unique(np.concatenate(found))
+    kept: Positions = joined[joined < count]
+    return kept

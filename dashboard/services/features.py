@@ -1,0 +1,132 @@
+"""What the model saw in each case of a cohort: the features of its results, a plane they are drawn on, like cases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import streamlit as st
+
+from dashboard.services import cohort as cohorts
+from dashboard.services.cohort import State
+
+FloatArray = npt.NDArray[np.float64]
+FEWEST = 3  # cases; two always lie on a line
+MOST_TSNE = 2000  # cases; t-SNE's time grows fast
+PCA, TSNE = "PCA", "t-SNE"
+#: Column of features.parquet -> in words; the first that is there is drawn.
+KINDS = {
+    "fused": "fused features (what the model's malignancy head reads)",
+    "mri": "features of the MRI encoder",
+    "he": "features of the H&E encoder",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """rows: position in the cohort's table of each case that has features; values (case, feature), z-scored over them.
+
+    kind: which features, in words.
+    """
+
+    rows: npt.NDArray[np.int64]
+    values: FloatArray
+    kind: str
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """Two coordinates for each case that has features. rows as in Features; axes: what the coordinates are."""
+
+    rows: npt.NDArray[np.int64]
+    xy: FloatArray  # (case, 2)
+    axes: tuple[str, str]
+    said: str
+
+
+def features(cohort: Path, model: str | None) -> Features | None:
+    """The features a model had of a cohort's cases; None where the results hold none of two cases or more."""
+    folder, there = cohorts.results_folder(cohort), State.of(cohort)
+    kept = None if folder is None else State.of(folder / "features.parquet")
+    if kept is None or there is None:
+        return None
+    return _features(there, kept, model or next(iter(cohorts.models(cohort)), ""))
+
+
+@st.cache_resource(max_entries=6, show_spinner="Reading the features")
+def _features(there: State, kept: State, model: str) -> Features | None:
+    try:
+        found = pd.read_parquet(kept.path)
+    except (OSError, ValueError):
+        return None
+    kind = next((k for k in KINDS if k in found and found[k].notna().any()), None)
+    if kind is None or not {"case_id", "model"} <= set(found.columns):
+        return None
+    mine = found[(found["model"] == model) & found[kind].notna()].drop_duplicates("case_id")
+    order = pd.Index(cohorts.table(Path(there.path))["case_id"])
+    rows = order.get_indexer(mine["case_id"])
+    vectors = mine[kind].to_numpy()[rows >= 0]
+    if len(vectors) < 2 or len({len(v) for v in vectors}) > 1:
+        return None
+    values = np.stack(vectors).astype(np.float64)
+    sound = np.isfinite(values).all(axis=1)
+    values, rows = values[sound], rows[rows >= 0][sound]
+    spread = values.std(axis=0)
+    return Features(rows, (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1.0), KINDS[kind])
+
+
+def plane(cohort: Path, model: str | None, method: str) -> Plane | None:
+    """The features on a plane by PCA or t-SNE; None where fewer than FEWEST cases have features."""
+    found = features(cohort, model)
+    if found is None or len(found.rows) < FEWEST:
+        return None
+    folder, there = cohorts.results_folder(cohort), State.of(cohort)
+    kept = None if folder is None else State.of(folder / "features.parquet")
+    assert there is not None
+    assert kept is not None
+    name = model or next(iter(cohorts.models(cohort)), "")
+    return _plane(there, kept, name, TSNE if method == TSNE and len(found.rows) <= MOST_TSNE else PCA)
+
+
+@st.cache_resource(max_entries=12, show_spinner="Drawing the features on a plane")
+def _plane(there: State, kept: State, model: str, method: str) -> Plane:
+    found = _features(there, kept, model)
+    assert found is not None
+    values = found.values
+    if method == TSNE:
+        from sklearn import manifold
+
+        near = max(2.0, min(30.0, (len(values) - 1) / 3))
+        xy = manifold.TSNE(2, perplexity=near, init="pca", random_state=0).fit_transform(values)
+        said = (
+            f"t-SNE of {found.kind}, perplexity {near:.0f}: near points are alike; distances between groups, their "
+            "sizes and the axes mean nothing."
+        )
+        return Plane(found.rows, np.asarray(xy, dtype=np.float64), ("t-SNE 1", "t-SNE 2"), said)
+    # The eigenvectors of the covariance are as good as an SVD of 100,000 rows and ten times faster.
+    spread, vectors = np.linalg.eigh(values.T @ values / len(values))
+    top = vectors[:, [-1, -2]] if vectors.shape[1] > 1 else np.column_stack([vectors[:, -1], np.zeros(len(vectors))])
+    top = top * np.where(top[np.abs(top).argmax(axis=0), [0, 1]] < 0, -1.0, 1.0)  # the sign is free: fixed here
+    share = np.clip(np.append(spread[::-1], 0.0)[:2], 0, None) / max(spread.sum(), 1e-12)
+    axes = (f"component 1 ({share[0]:.0%} of the variance)", f"component 2 ({share[1]:.0%})")
+    said = f"PCA of {found.kind}, z-scored: the two directions of most variance, {share.sum():.0%} of it in all."
+    return Plane(found.rows, values @ top, axes, said)
+
+
+def alike(cohort: Path, model: str | None, row: int, count: int = 8) -> pd.DataFrame | None:
+    """The cases nearest to a row's by z-scored features: `row` and `distance`, as a share of the median distance.
+
+    None where the case has no features.
+    """
+    found = features(cohort, model)
+    if found is None or row not in found.rows:
+        return None
+    place = int(np.flatnonzero(found.rows == row)[0])
+    away = np.sqrt(((found.values - found.values[place]) ** 2).sum(axis=1))
+    others = np.delete(np.arange(len(away)), place)
+    usual = float(np.median(away[others])) or 1.0
+    nearest = others[np.argsort(away[others], kind="stable")[:count]]
+    return pd.DataFrame({"row": found.rows[nearest], "distance": away[nearest] / usual})
