@@ -1,0 +1,209 @@
+"""Pieces of the Performance page: how far maps and severities are off, subgroups, and the failures themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from dashboard import rights, selection
+from dashboard.parts import case_list
+from dashboard.parts.threshold import threshold
+from dashboard.services import performance as service
+from dashboard.services.performance import Scope
+from dashboard.views import charts, errors, forest, told
+
+MAPS = {"dice": ("Dice", 1.0), "iou": ("IoU", 1.0), "hd95_mm": ("95 % Hausdorff distance, mm", None)}
+ATTRIBUTES = {"centre": "Centre", "scanner": "Scanner", "field_t": "Field, tesla", "sex": "Sex", "age": "Age, years"}
+NAMED = "Named slices"
+FIGURES = {
+    "AUC": "auc",
+    "Sensitivity": "sensitivity",
+    "Specificity": "specificity",
+    "Accuracy": "accuracy",
+    "Dice": "dice",
+    "Severity error": "severity_error",
+}
+WORST = {
+    "Smallest Dice": "dice",
+    "Longest Hausdorff distance": "hd95_mm",
+    "Severity furthest off": "severity_error",
+}
+
+
+@st.fragment
+def maps(scope: Scope) -> None:
+    """Distributions of Dice, IoU and HD95; a click on a bar selects its cases."""
+    rows = service.rows(scope)
+    if not rows["dice"].notna().any():
+        st.info("No case here has both a map and a mask of its truth.", icon=":material/info:")
+        return
+    only = st.toggle(
+        "Malignant cases only", key="malignant_only", value=True,
+        help="A benign case without a tumour on its map counts 1 and lifts every mean.",
+    )  # fmt: skip
+    rows = rows[rows["dice"].notna() & ((rows["malignant"] == 1) | (not only))]
+    for column, (name, (title, top)) in zip(st.columns(3), MAPS.items(), strict=True):
+        with column:
+            kept = rows[rows[name].notna()]
+            if kept.empty:
+                st.info(f"No case here has {title}.", icon=":material/info:")
+                continue
+            values, label = (kept[c].to_numpy(dtype=np.float64) for c in (name, "malignant"))
+            mean = service.map_figure(scope, name, only)
+            st.markdown(f"**{title}**: mean {told.words(mean, 3 if top else 1)}")
+            low, middle, high = np.percentile(values, (25, 50, 75))
+            st.markdown(f":small[median {middle:.3g}, quartiles {low:.3g} and {high:.3g}]")
+            chart = errors.distribution(values, label, title=title, top=top)
+            alt = f"Distribution of {title} over {len(values)} cases, median {middle:.3g}"
+            edges = errors.edges_of(values, top=top)
+            _selecting(chart, f"maps_{name}", alt, lambda event, kept=kept, name=name, edges=edges: _bin(
+                event, kept["case_id"], kept[name].to_numpy(dtype=np.float64), edges))  # fmt: skip
+    empty = int(rows["one_empty"].fillna(False).astype(bool).sum())
+    st.markdown(
+        f":small[{empty:,} of {len(rows):,} cases have a tumour on one mask and none on the other: their Dice and IoU "
+        "are 0 and their distance is the diagonal of the image.]"
+    )
+    _selected_here(scope)
+
+
+def severity(scope: Scope) -> None:
+    """Found against true severity, and their agreement."""
+    _severity(scope)
+
+
+@st.fragment
+def _severity(scope: Scope) -> None:
+    rows = service.rows(scope)
+    both = rows[rows["severity_pct"].notna() & rows["severity_true"].notna()]
+    st.markdown("#### Severity")
+    if both.empty:
+        st.info("No case here has both a found and a known severity.", icon=":material/info:")
+        return
+    limits, icc, off = service.severity_agreement(scope)
+    lost = len(rows[rows["severity_error"].notna()]) - len(both)
+    low, high = (told.value(edge, 1, signed=True) for edge in (limits.lower, limits.upper))
+    st.markdown(
+        f"In points: mean error {told.words(off, 1)} · bias {told.words(limits.bias, 1, signed=True)} · limits of "
+        f"agreement {low} to {high}. ICC(A,1) {told.words(icc)}."
+    )
+    if lost > 0:
+        st.markdown(
+            f":small[{lost:,} case(s) with a known severity got none; in the mean error they count as the worst there "
+            "could be, and they are not on the charts.]"
+        )
+    found, truth, label = (both[c].to_numpy(dtype=np.float64) for c in ("severity_pct", "severity_true", "malignant"))
+    ids = both["case_id"].tolist() if rights.session_may("cases") else [""] * len(both)
+    left, right = st.columns(2)
+    with left:
+        alt = f"Severity found against true, {len(both)} cases"
+        _selecting(errors.severities(found, truth, label, ids), "severity_scatter", alt, _points, lasso=True)
+    with right:
+        chart = errors.bland_altman(found, truth, label, ids, limits)
+        _selecting(chart, "bland_altman", errors.bland_altman_alt(limits), _points, lasso=True)
+    if limits.slope is not None:
+        st.markdown(
+            f":small[The difference changes by {limits.slope:+.2f} points a point of severity; 0 is none. Limits are "
+            "of single cases; grey bands are their 95 % intervals.]"
+        )
+    _selected_here(scope)
+
+
+def _selecting(figure, key: str, alt: str, ids_of, *, lasso: bool = False) -> None:  # type: ignore[no-untyped-def]
+    """A chart of which a click (or a lasso) selects cases, for whoever may see cases."""
+    if not rights.session_may("cases"):
+        st.plotly_chart(figure, key=f"{key}_seen", alt=alt, config=charts.CONFIG)
+        return
+    if lasso:
+        figure.update_layout(dragmode="lasso")
+
+    def chosen() -> None:
+        event = st.session_state[key]["selection"]["points"]
+        selection.set_selected(ids_of(event), by=selection.PLOT)
+
+    modes = ("points", "box", "lasso") if lasso else "points"
+    st.plotly_chart(figure, key=key, alt=alt, config=charts.CONFIG, on_select=chosen, selection_mode=modes)
+
+
+def _points(event: list[dict]) -> list[str]:  # type: ignore[type-arg]
+    told_ids = [point["customdata"] for point in event if point.get("customdata")]
+    return [one[0] if isinstance(one, list) else one for one in told_ids]
+
+
+def _bin(event: list[dict], ids: pd.Series, values: np.ndarray, edges: np.ndarray) -> list[str]:  # type: ignore[type-arg]
+    bins = {int(np.ravel(point["customdata"])[0]) for point in event if "customdata" in point}
+    place = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
+    return ids[np.isin(place, list(bins))].tolist()
+
+
+def _selected_here(scope: Scope) -> None:
+    """The cases that a click selected on this page."""
+    now = selection.selected()
+    if now.by != selection.PLOT or not now or not rights.session_may("cases"):
+        return
+    rows = service.rows(scope)
+    mine = rows[rows["case_id"].isin(now.case_ids)]
+    if len(mine):
+        with st.container(border=True):
+            st.markdown(f"**{len(mine):,} selected**; the other pages follow this selection.")
+            case_list.show(scope.cohort, mine, key="plot_cases")
+
+
+@st.fragment
+def subgroups(scope: Scope) -> None:
+    """One figure in every group of an attribute, or in the named slices, against all cases."""
+    there = [ATTRIBUTES[name] for name in service.groups(scope)]
+    if selection.slices(scope.cohort):
+        there.append(NAMED)
+    if not there:
+        st.info(
+            "The cohort says no centre, scanner, field, sex or age in which its cases differ, and has no named slices.",
+            icon=":material/info:",
+        )
+        return
+    left, right = st.columns(2)
+    by = left.segmented_control("By", there, default=there[0], key="by", required=True)
+    name = right.segmented_control("Figure", list(FIGURES), default="Sensitivity", key="group_figure", required=True)
+    figure, at = FIGURES[name or "Sensitivity"], 0.5
+    if figure in ("sensitivity", "specificity", "accuracy"):
+        chosen, _ = threshold(scope)
+        at = 0.5 if chosen is None else chosen
+    attribute = next((key for key, title in ATTRIBUTES.items() if title == by), None)
+    groups = service.by_group(scope, attribute, figure, at)
+    whole = service.whole(scope, figure, at)
+    st.markdown(f"**{name}** by {(by or there[0]).lower()}; all cases: {told.words(whole)}")
+    st.plotly_chart(
+        forest.forest(groups, whole, title=str(name), unit=figure != "severity_error"), key="forest",
+        alt=forest.forest_alt(groups, title=str(name)), config=charts.CONFIG,
+    )  # fmt: skip
+    st.markdown(
+        ":small[Lines are 95 % intervals over patients; the dotted line and the grey band are all cases. Too few are "
+        "fewer than ten cases that count for the figure (malignant ones for the sensitivity), or, for the AUC, fewer "
+        f"than eight of a class. With {len(groups)} groups one may differ by chance alone.]"
+    )
+
+
+@st.fragment
+def failures(scope: Scope) -> None:
+    """Calls that are wrong and sure of it, and the cases worst in map or severity; each can be opened."""
+    if not rights.session_may("cases"):
+        st.info("Your role sees summaries only; single cases are not shown.", icon=":material/lock:")
+        return
+    st.markdown("#### Wrong and sure of it")
+    at, _ = threshold(scope)
+    wrong = service.sure_and_wrong(scope, 0.5 if at is None else at)
+    n = len(service.labelled(scope)[1])
+    if not n:
+        st.info("No case here has a label.", icon=":material/info:")
+    elif wrong.empty:
+        st.success(f"None of {n:,} labelled cases is called wrong at this threshold.", icon=":material/check:")
+    else:
+        st.markdown(f"{len(wrong):,} of {n:,} are called wrong at this threshold, the surest first.")
+        case_list.show(scope.cohort, wrong, key="wrong")
+    st.markdown("#### Worst maps and severities")
+    kind = st.segmented_control("Worst by", list(WORST), default="Smallest Dice", key="worst_by", required=True)
+    worst = service.worst(scope, WORST[kind or "Smallest Dice"])
+    if worst.empty:
+        st.info("No case here has both an answer and a known truth of that kind.", icon=":material/info:")
+    else:
+        case_list.show(scope.cohort, worst, key="worst")

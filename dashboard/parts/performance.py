@@ -1,0 +1,164 @@
+"""Pieces of the Performance page: whose answers on which cases, the main figures, calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import streamlit as st
+
+from dashboard import selection, widgets
+from dashboard.services import cohort as cohorts
+from dashboard.services import performance as service
+from dashboard.services.performance import GIVEN, Answers, Scope
+from dashboard.views import calibration, charts, told
+
+ALL, SELECTED = "All cases", "The selected cases"
+_SNAPSHOT = "cmssd_performance_cases"
+Titles = Mapping[Answers, str]
+
+
+def titles(cohort_answers: tuple[Answers, ...]) -> dict[Answers, str]:
+    """Answers by name; the subject's own by what it was given, others with their model."""
+    first = cohort_answers[0].model
+    several = len({one.model for one in cohort_answers}) > 1
+    return {
+        one: GIVEN[one.given] if not several or one.model == first else f"{GIVEN[one.given]}, {one.model}"
+        for one in cohort_answers
+    }
+
+
+def choose() -> tuple[Scope, Titles] | None:
+    """The answers and cases that the page is about; None, and the reason on screen, where there is nothing to judge."""
+    cohort = cohorts.opened()
+    if cohort is None:
+        st.info("No cohort is open. Open one on the page Cohort.", icon=":material/info:")
+        return None
+    found = service.answers(cohort)
+    if not found:
+        st.info(
+            "This cohort was not evaluated yet: there is no answer to judge. Evaluate it on the page **Cohort**, or "
+            "with `cmssd evaluate` in a terminal.",
+            icon=":material/info:",
+        )
+        return None
+    named = titles(found)
+    left, right = st.columns(2)
+    title = left.selectbox("Answers of", list(named.values()), key="answers", bind="query-params")
+    answers = next((one for one, name in named.items() if name == title), found[0])
+    slices = {f"Slice: {one.name}": one for one in selection.slices(cohort)}
+    name = right.selectbox(
+        "On", [ALL, SELECTED, *slices], key="performance_cases", on_change=_remember,
+        help="Selections and named slices are made on the page Cohort, or below by a click on the matrix or a bar.",
+    )  # fmt: skip
+    case_ids = None
+    if name == SELECTED:
+        case_ids = st.session_state.get(_SNAPSHOT, frozenset())
+    elif name in slices:
+        case_ids = service.cases_of(cohort, slices[name].case_keys)
+    scope = Scope(cohort, answers, case_ids)
+    if service.rows(scope).empty:
+        st.info(
+            "No case is selected; select some on the page Cohort or choose all cases."
+            if name == SELECTED and not case_ids
+            else "None of these cases has such an answer; choose others.",
+            icon=":material/info:",
+        )
+        return None
+    return scope, named
+
+
+def _remember() -> None:
+    # As it was when it was chosen: a click on the matrix changes the selection, not what the matrix is made of.
+    if st.session_state["performance_cases"] == SELECTED:
+        st.session_state[_SNAPSHOT] = selection.selected().case_ids
+
+
+def headline(scope: Scope) -> None:
+    """What is judged, on how many, and the main figures with their doubt."""
+    table = service.rows(scope)
+    said = cohorts.metrics(scope.cohort) or {}
+    about = said.get("models", {}).get(scope.answers.model, {})
+    trained = about.get("trained", said.get("trained", "unknown data"))
+    share = service.discrimination(scope).prevalence
+    malignant, _, _ = service.labelled(scope)
+    known = "no label is known"
+    if share.n:
+        known = f"{int(malignant.sum()):,} of {len(malignant):,} with a known label are malignant"
+        known += f": {told.words(share, 1, percent=True)}"
+    patients = table["patient_id"].nunique()
+    st.markdown(
+        f"**{len(table):,} cases of {patients:,} patients**; {known}. "
+        f"Model `{about.get('model_id', scope.answers.model)}`, trained on: {trained}."
+    )
+    refused = service.refused(scope)
+    if len(refused):
+        st.warning(
+            f"{len(refused):,} case(s) could not be read and count nowhere below; the page Cohort says why.",
+            icon=":material/warning:",
+        )
+    trained_on = int((table["split"] == "train").sum()) if "split" in table else 0
+    if trained_on:
+        st.warning(
+            f"{trained_on:,} of these cases are of the cohort's training split. If the model learned from them, every "
+            "figure here flatters it.",
+            icon=":material/warning:",
+        )
+    found, trust = service.discrimination(scope), service.trust(scope)
+    dice = service.map_figure(scope, "dice", True)
+    _, _, off = service.severity_agreement(scope)
+    for column, (name, figure, digits) in zip(
+        st.columns(4),
+        (
+            ("Area under the ROC curve", found.auc, 3),
+            ("Brier score, 0 is best", trust.brier, 3),
+            ("Dice of the map, malignant cases", dice, 3),
+            ("Severity, mean error in points", off, 1),
+        ),
+        strict=True,
+    ):
+        with column:
+            widgets.doubted(name, told.value(figure, digits), told.doubt(figure, digits))
+
+
+def trust(scope: Scope) -> None:
+    """Reliability and net benefit."""
+    found = service.trust(scope)
+    if not found.bins or found.benefit is None:
+        st.info("No case here has a label in the column malignant: nothing to hold p against.", icon=":material/info:")
+        return
+    left, right = st.columns(2)
+    with left:
+        st.markdown("#### Calibration")
+        st.plotly_chart(
+            calibration.reliability(found.bins), key="reliability", alt=calibration.reliability_alt(found.bins),
+            config=charts.CONFIG,
+        )  # fmt: skip
+        st.markdown(
+            ":small[A point a tenth of p: on the dotted line p is what it says. Hollow: too few cases for an interval. "
+            "Grey: how many cases.]"
+        )
+        always = (
+            "" if found.brier_of_prevalence is None else f" (always saying the share: {found.brier_of_prevalence:.3f})"
+        )
+        figures = (found.slope, found.intercept, found.ece, found.brier)
+        st.table(
+            {
+                "figure": ["Slope (1 is right; less: too sure)", "Intercept (0 is right)", "Expected calibration error",
+                           f"Brier score{always}"],
+                "value (95 % interval), n": [told.words(f) for f in figures],
+            },
+            hide_index=True,
+            border="horizontal",
+        )  # fmt: skip
+        st.markdown(":small[The calibration error is biased upward below some 500 cases: read the slope first.]")
+    with right:
+        st.markdown("#### Decision curve")
+        st.plotly_chart(
+            calibration.decision(found.benefit), key="decision", alt=calibration.decision_alt(found.benefit),
+            config=charts.CONFIG,
+        )  # fmt: skip
+        st.markdown(
+            ":small[Net benefit: true positives less false positives weighted by the odds of the threshold, a patient. "
+            f"It holds for the share that is malignant here ({found.benefit.prevalence:.2f}), n = {found.benefit.n:,}. "
+            "Where its line is not above the other two, acting on the model gains nothing.]"
+        )
