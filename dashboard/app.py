@@ -19,9 +19,10 @@ import streamlit as st  # noqa: E402
 from starlette.requests import Request  # noqa: E402
 from starlette.responses import JSONResponse  # noqa: E402
 from starlette.routing import Route  # noqa: E402
-from streamlit import runtime  # noqa: E402
+from streamlit import config, runtime  # noqa: E402
 
-from dashboard import state  # noqa: E402
+from cmssd_core.config import settings  # noqa: E402
+from dashboard import sign_in, state  # noqa: E402
 from dashboard.widgets import tell_fault  # noqa: E402
 
 
@@ -43,6 +44,9 @@ async def _sweep() -> None:
 @asynccontextmanager
 async def lifespan(_app: st.App) -> AsyncIterator[None]:
     """Leaves no patient's files behind: a server that is told to stop by a signal runs no exit handlers."""
+    address = config.get_option("server.address")
+    if address:  # dashboard/launch.py asks before it starts; `streamlit run` may name another address
+        sign_in.refuse_open_door(address, settings())
     sweeping = asyncio.create_task(_sweep())
     try:
         yield

@@ -1,4 +1,4 @@
-"""Starts the dashboard on this machine only: `python -m dashboard.launch`, or `cmssd app`."""
+"""Starts the dashboard, without sign-in on this machine only: `python -m dashboard.launch`, or `cmssd app`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import socket
 import sys
 from pathlib import Path
 
-HOST, FIRST_PORT = "127.0.0.1", 8501
+FIRST_PORT = 8501
 
 
-def _free(port: int) -> bool:
-    with socket.socket() as probe:
+def _free(host: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind((host, port))
         except (OSError, OverflowError):
             return False
     return True
@@ -30,39 +31,45 @@ def serve(*, cohort: Path | None = None, port: int | None = None, headless: bool
     if cohort is not None and not (cohort / "cohort.csv" if cohort.is_dir() else cohort).is_file():
         print(f"no cohort.csv at {cohort}; name a cohort.csv or the folder it lies in", file=sys.stderr)
         return 2
-    if port is not None and not _free(port):
-        print(f"port {port} is taken or not allowed; name another with --port, or leave it out", file=sys.stderr)
-        return 2
-    chosen = port or next((n for n in range(FIRST_PORT, FIRST_PORT + 100) if _free(n)), None)
-    if chosen is None:
-        print(f"no free port between {FIRST_PORT} and {FIRST_PORT + 99}; name one with --port", file=sys.stderr)
-        return 2
     if cohort is not None:
         os.environ["CMSSD_COHORT"] = str(cohort.resolve())
 
     from cmssd_core.config import settings
     from cmssd_core.types import InputError
+    from dashboard import sign_in
 
     try:
-        upload_limit_mb = settings().upload_limit_mb
+        chosen = settings()
+        sign_in.refuse_open_door(chosen.host, chosen)
     except InputError as mistake:
         print(mistake, file=sys.stderr)
         return 2
+    host = chosen.host
+    if port is not None and not _free(host, port):
+        print(f"port {port} is taken or not allowed; name another with --port, or leave it out", file=sys.stderr)
+        return 2
+    number = port or next((n for n in range(FIRST_PORT, FIRST_PORT + 100) if _free(host, n)), None)
+    if number is None:
+        print(f"no free port at {host} from {FIRST_PORT} on; name one with --port, or mend CMSSD_HOST", file=sys.stderr)
+        return 2
     from dashboard.app import app
 
-    print(f"CM-SSD, research use only: http://{HOST}:{chosen} (Ctrl-C stops it)", flush=True)
+    address = chosen.public_url or f"http://{f'[{host}]' if ':' in host else host}:{number}"
+    print(f"CM-SSD, research use only: {address} (Ctrl-C stops it)", flush=True)
     # Streamlit looks for .streamlit/config.toml beside the script that was started, which may be `cmssd` itself.
     sys.argv = [str(Path(__file__).with_name("app.py").resolve())]
     try:
-        app.run(
-            config={
-                "server.address": HOST,
-                "server.port": chosen,
-                "server.headless": headless,
-                "server.maxUploadSize": upload_limit_mb,
-                "browser.gatherUsageStats": False,
-            }
-        )
+        with sign_in.streamlit_options(chosen) as options:
+            app.run(
+                config={
+                    "server.address": host,
+                    "server.port": number,
+                    "server.headless": headless,
+                    "server.maxUploadSize": chosen.upload_limit_mb,
+                    "browser.gatherUsageStats": False,
+                    **options,
+                }
+            )
     except KeyboardInterrupt:
         return 130
     return 0

@@ -11,13 +11,11 @@ from dashboard import rights, widgets
 PAGES = Path(__file__).resolve().parents[1] / "pages"
 
 st.set_page_config(page_title="CM-SSD", page_icon=widgets.icon(), layout="wide")
-page = st.navigation(
-    rights.allowed(
-        [
-            st.Page(PAGES / "overview.py", title="Overview", icon=":material/home:", default=True),
-            st.Page(PAGES / "analyse.py", title="Analyse", icon=":material/radiology:"),
-        ]
-    )
+page = rights.navigation(
+    [
+        st.Page(PAGES / "overview.py", title="Overview", icon=":material/home:", default=True),
+        st.Page(PAGES / "analyse.py", title="Analyse", icon=":material/radiology:"),
+    ]
 )
 widgets.banner()
 if rights.session_may("summaries"):

@@ -91,10 +91,18 @@ def request_user(request: HTTPConnection) -> User | None:
     return claims if ours else None
 
 
-def allowed(pages: Sequence[StreamlitPage]) -> list[StreamlitPage]:
-    """The pages the session's user may open; where there is none, the one that says so or asks to sign in."""
+def navigation(pages: Sequence[StreamlitPage]) -> StreamlitPage:
+    """The page to run: of those the session's user may open, or the one that says why there is none.
+
+    Where there is none, every page's address leads to the one that asks to sign in, and no page is listed.
+    """
     mine = [page for page in pages if session_may(PAGES.get(page.title, "cases"))]
-    return mine or [st.Page(_stop, title="Sign in", icon=":material/lock:", default=True)]
+    if mine:
+        return st.navigation(mine)
+    doors = [
+        st.Page(_stop, title="Sign in", url_path=page.url_path or None, default=not page.url_path) for page in pages
+    ]
+    return st.navigation(doors, position="hidden")
 
 
 def _stop() -> None:

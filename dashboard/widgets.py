@@ -16,7 +16,7 @@ from cmssd_core.config import settings
 from cmssd_core.report.display import most_tumour
 from cmssd_core.report.html import bounds
 from cmssd_core.types import CONTRASTS, Finding, InputError, Prediction, Slide, Volume
-from dashboard import state
+from dashboard import rights, state
 from dashboard.services import case as cases
 from dashboard.services import model as models
 from dashboard.views import areas, frame, mri, slide
@@ -269,6 +269,9 @@ def _chart(figure: object, key: str, alt: str) -> None:
 
 def downloads(result: state.Result) -> None:
     """The report and everything else as files; names carry the case number only."""
+    if not rights.session_may("export"):
+        st.info("Your role does not include taking results away.", icon=":material/lock:")
+        return
     short = result.case.id[:12]
     left, right, _ = st.columns([1, 1, 2])
     left.download_button(
