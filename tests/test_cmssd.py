@@ -22,8 +22,9 @@ def test_equations_2_and_3_are_a_sigmoid_of_a_convolution_and_a_gated_sum() -> N
     gate = CrossModalGate(2)
     torch.nn.init.normal_(gate.w_cross.weight)
     f_mri, f_he = torch.randn(1, 2, 5, 5), torch.randn(1, 2, 5, 5)
-    fused, alpha = gate(f_mri, f_he, torch.tensor([torch.nan]))
-    both = torch.cat([f_mri, f_he], 1)[0, :, 1:4, 1:4]  # neighbourhood of cell (2, 2)
+    fused, alpha = gate(f_mri, f_he, torch.tensor([[0.25, 0.75]]), torch.tensor([torch.nan]))
+    damage = torch.tensor([0.25, 0.75]).view(1, 2, 1, 1).expand(1, 2, 5, 5)
+    both = torch.cat([f_mri, f_he, damage], 1)[0, :, 1:4, 1:4]  # neighbourhood of cell (2, 2)
     by_hand = 1 / (1 + np.exp(-float(((gate.w_cross.weight[0] * both).sum() + gate.w_cross.bias).detach())))
     assert float(alpha[0, 0, 2, 2]) == pytest.approx(by_hand, rel=1e-5)
     assert alpha.shape == (1, 1, 5, 5)  # a single map for all channels
@@ -37,7 +38,7 @@ MAPS = hnp.arrays(np.float64, (2, 3, 4), elements=st.floats(0, 1))
 @pytest.mark.parametrize(("only", "expected"), [(1.0, "mri"), (0.0, "he")])
 def test_with_one_modality_the_gate_is_all_its(only: float, expected: str) -> None:
     f = {"mri": torch.randn(1, 2, 5, 5), "he": torch.randn(1, 2, 5, 5)}
-    fused, alpha = CrossModalGate(2)(f["mri"], f["he"], torch.tensor([only]))
+    fused, alpha = CrossModalGate(2)(f["mri"], f["he"], torch.zeros(1, 2), torch.tensor([only]))
     torch.testing.assert_close(fused, f[expected])
     assert bool((alpha == only).all())
 
