@@ -18,6 +18,7 @@ from cmssd_core.types import CONTRASTS, InputError
 
 SHIPPED = Path(__file__).parent / "weights"
 DEFAULT = SHIPPED / "cmssd-compact.safetensors"
+SCALE = ".scale"  # ends the name of an 8-bit weight's scales
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +37,41 @@ class WeightsInfo:
 
 
 def save(model: Model, path: Path, *, info: WeightsInfo, dtype: torch.dtype = torch.float16) -> None:
-    """Write a model's weights, whole or not at all; floating-point tensors as `dtype`."""
-    tensors = {name: t.detach().to("cpu", dtype).contiguous() for name, t in model.state_dict().items()}
+    """Write a model's weights, whole or not at all; floating-point tensors as `dtype`.
+
+    torch.int8: weights of convolutions and linear layers in 8 bits with a scale for each output channel, the rest in
+    half precision.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        if dtype == torch.int8 and tensor.ndim >= 2:
+            tensors[name], tensors[name + SCALE] = _in_eight_bits(tensor.detach().cpu())
+        else:
+            kept = torch.float16 if dtype == torch.int8 else dtype
+            tensors[name] = tensor.detach().to("cpu", kept).contiguous()
     part = path.with_name(f".{path.name}.{os.getpid()}")
     save_file(tensors, str(part), metadata={"cmssd": json.dumps(asdict(info))})
     part.chmod(0o644)  # safetensors makes files for their owner alone; weights are shared
     part.replace(path)
+
+
+def _in_eight_bits(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Steps of scale in [-127, 127], int8, and the scale of each output channel, float32 (channel,)."""
+    scale = (tensor.float().flatten(1).abs().amax(1) / 127).clamp(min=1e-12)
+    steps = (tensor.float() / scale.view(-1, *[1] * (tensor.ndim - 1))).round().clamp(-127, 127)
+    return steps.to(torch.int8).contiguous(), scale
+
+
+def _in_float32(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights a file holds, whatever it holds them in."""
+    out = {}
+    for name, tensor in tensors.items():
+        if name.endswith(SCALE):
+            continue
+        scale = tensors.get(name + SCALE)
+        wide = tensor.float()
+        out[name] = wide if scale is None else wide * scale.float().view(-1, *[1] * (tensor.ndim - 1))
+    return out
 
 
 def load(path: Path) -> tuple[Model, WeightsInfo, str]:
@@ -64,7 +94,7 @@ def load(path: Path) -> tuple[Model, WeightsInfo, str]:
         raise InputError(f"{path.name} is for {info.name}, which this version does not have; update the program")
     model = MODELS[info.model](info.size)
     try:
-        model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        model.load_state_dict(_in_float32(tensors))
     except RuntimeError:
         raise InputError(f"{path.name} does not fit {info.name} of this version; train anew or update") from None
     model.spec = info.spec

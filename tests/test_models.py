@@ -212,16 +212,30 @@ def test_a_modality_a_model_does_not_read_changes_nothing(model: Model, unread: 
         torch.testing.assert_close(heads(model(gone))["malignant_logit"], model(batch).malignant_logit)
 
 
-def test_save_and_load_give_the_same_numbers(model: Model, tmp_path) -> None:
+def info_of(model: Model) -> WeightsInfo:
     name = next(name for name, kind in MODELS.items() if kind is type(model))
-    info = WeightsInfo(model=name, size="compact", trained="nothing", spec=model.spec)
+    return WeightsInfo(model=name, size="compact", trained="nothing", spec=model.spec)
+
+
+def test_save_and_load_give_the_same_numbers(model: Model, tmp_path) -> None:
+    info = info_of(model)
     save(model, tmp_path / "w.safetensors", info=info, dtype=torch.float32)
     again, told, model_id = load(tmp_path / "w.safetensors")
     assert told == info
-    assert model_id.startswith(f"{name}-compact-")
+    assert model_id.startswith(f"{info.model}-compact-")
     batch = random_batch(model.spec)
     with torch.no_grad():
         torch.testing.assert_close(heads(again(batch)), heads(model(batch)))
+
+
+def test_eight_bits_a_weight_are_off_by_half_a_step_of_their_channel_at_most(model: Model, tmp_path) -> None:
+    path = tmp_path / "w.safetensors"
+    save(model, path, info=info_of(model), dtype=torch.int8)
+    back = load(path)[0].state_dict()
+    for name, tensor in model.state_dict().items():
+        step = tensor.abs().flatten(1).amax(1) / 127 if tensor.ndim >= 2 else tensor.abs() * 2**-10
+        allowed = step.view(-1, *[1] * (tensor.ndim - 1)) / 2 + 1e-6
+        assert bool(((back[name] - tensor).abs() <= allowed * 1.001).all()), name
 
 
 def test_bfloat16_agrees_within_the_stated_tolerance(model: Model) -> None:
