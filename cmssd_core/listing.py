@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -37,6 +38,39 @@ def gflop(model: Model, *, px: int | None = None) -> float:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model.eval()(pair(model, px=px))
     return float(counter.get_total_flops()) / 1e9
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a model: its name in the model's file, its parameters, and its GFLOP of one pair."""
+
+    name: str
+    parameters: int
+    gflop: float
+
+
+def parts(model: Model) -> tuple[Part, ...]:
+    """The parts of a model in the order of its file; they sum up to the whole.
+
+    What is computed or learned outside of any part is the last one, named "" (left out where there is none).
+    """
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.eval()(pair(model))
+    counted, root = counter.get_flop_counts(), type(model).__name__
+    found = [
+        Part(
+            name,
+            sum(p.numel() for p in part.parameters()),
+            sum(counted.get(f"{root}.{name}", {}).values()) / 1e9,
+        )
+        for name, part in model.named_children()
+    ]
+    rest = Part(
+        "",
+        sum(p.numel() for p in model.parameters()) - sum(part.parameters for part in found),
+        counter.get_total_flops() / 1e9 - sum(part.gflop for part in found),
+    )
+    return (*found, rest) if rest.parameters or rest.gflop > 1e-9 else tuple(found)
 
 
 def listing() -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+import pandas as pd
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -96,6 +97,24 @@ def restored(out: Path, model: Model, optimizer: torch.optim.Optimizer, guide: G
             optimizer.state[parameter] = {k: t if k == "step" else t.to(parameter.device) for k, t in mine.items()}
     guide.restore(json.loads(about["guide"]))
     return int(about["step"])
+
+
+def history(path: Path) -> pd.DataFrame:
+    """metrics.csv of a run, one row a step: step, total and whatever else of COLUMNS it has, NaN where a term is off.
+
+    Raises InputError where it is no such table.
+    """
+    try:
+        table = pd.read_csv(path, encoding="utf-8")
+        kept = table[[name for name in COLUMNS if name in table]]
+        numbers = kept.drop(columns="stage", errors="ignore").astype("float64")
+    except (OSError, ValueError, KeyError):
+        raise InputError(
+            f"{path.name} cannot be read, expected the table that cmssd train writes; copy it anew"
+        ) from None
+    if not {"step", "total"} <= set(numbers) or numbers.empty:
+        raise InputError(f"{path.name} has no steps with a loss, expected the table that cmssd train writes; train on")
+    return numbers.assign(stage=kept["stage"].astype(str)) if "stage" in kept else numbers
 
 
 def keep_best(out: Path, model: Model, step: int) -> None:

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 
 import streamlit as st
 
+from cmssd_core.types import InputError
 from dashboard import selection, widgets
 from dashboard.services import cohort as cohorts
+from dashboard.services import model as models
 from dashboard.services import performance as service
 from dashboard.services.performance import GIVEN, Answers, Scope
 from dashboard.views import calibration, charts, told
@@ -90,6 +92,7 @@ def headline(scope: Scope) -> None:
         f"**{len(table):,} cases of {patients:,} patients**; {known}. "
         f"Model `{about.get('model_id', scope.answers.model)}`, trained on: {trained}."
     )
+    _other_weights(str(about.get("model_id", "")))
     refused = service.refused(scope)
     if len(refused):
         st.warning(
@@ -118,6 +121,20 @@ def headline(scope: Scope) -> None:
     ):
         with column:
             widgets.doubted(name, told.value(figure, digits), told.doubt(figure, digits))
+
+
+def _other_weights(model_id: str) -> None:
+    """Says so where the results are of other weights than those that answer on the other pages."""
+    try:
+        used = models.model().model_id
+    except InputError:
+        return  # the sidebar says what is wrong with them
+    if model_id and model_id.rpartition("-")[0] == used.rpartition("-")[0] and model_id != used:
+        st.info(
+            f"These results were made with other weights (`{model_id}`) than those in use now (`{used}`). Evaluate the "
+            "cohort anew to judge the latter.",
+            icon=":material/info:",
+        )
 
 
 def trust(scope: Scope) -> None:

@@ -1,0 +1,165 @@
+"""The models one can read about: the weights in use and those shipped, with card, parts and training curves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from cmssd_core.config import settings
+from cmssd_core.evaluation import repeats
+from cmssd_core.types import InputError
+from dashboard.services import performance
+from dashboard.services.cohort import State
+from dashboard.services.model import Progress, at_work, model
+from dashboard.services.performance import Answers, Scope
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cmssd_core.listing import Part
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Weights one can read about. card: markdown beside them; curves: metrics.csv of the run; None = there is none."""
+
+    weights: Path
+    in_use: bool
+    card: Path | None
+    curves: Path | None
+
+
+@dataclass(frozen=True)
+class About:
+    """What weights are: id, what they were trained on, what they read and give, their parts."""
+
+    model_id: str
+    name: str
+    trained: str
+    needs: tuple[str, ...]
+    produces: tuple[str, ...]
+    parts: tuple[Part, ...]
+
+    @property
+    def parameters(self) -> int:
+        """Of all parts."""
+        return sum(part.parameters for part in self.parts)
+
+    @property
+    def gflop(self) -> float:
+        """Of all parts, for one MRI slice and one patch."""
+        return sum(part.gflop for part in self.parts)
+
+
+def entries() -> tuple[Entry, ...]:
+    """The weights in use first, then the others that are shipped."""
+    from cmssd_core.weights_file import DEFAULT, SHIPPED
+
+    used = settings().weights or DEFAULT
+    shipped = sorted(path for path in SHIPPED.glob("*.safetensors") if "." not in path.stem)
+    every = [used, *(path for path in shipped if not used.exists() or not path.samefile(used))]
+    return tuple(Entry(path, path == used, *beside(path)) for path in every)
+
+
+def beside(weights: Path) -> tuple[Path | None, Path | None]:
+    """Card and curves that lie beside weights: under their own name, or, in a run folder, under the run's names."""
+    own = weights.with_suffix(".md"), weights.with_suffix(".metrics.csv")
+    runs = weights.parent / "model_card.md", weights.parent / "metrics.csv"
+    card, curves = (next((path for path in pair if path.is_file()), None) for pair in zip(own, runs, strict=True))
+    return card, curves
+
+
+def card(entry: Entry) -> str | None:
+    """The model card as markdown, without its title; None where there is none."""
+    if entry.card is None:
+        return None
+    try:
+        text = entry.card.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        raise InputError(f"{entry.card.name} cannot be read, expected a text in UTF-8; copy it anew") from None
+    first, _, rest = text.partition("\n")
+    return rest if first.startswith("# ") else text
+
+
+def about(entry: Entry, progress: Progress) -> About:
+    """What the weights say of themselves, and their parts. InputError where they cannot be read."""
+    there = State.of(entry.weights)
+    if there is None:
+        raise InputError(f"no weights at {entry.weights.name}; expected a .safetensors file of cmssd train")
+    # Operations are counted with hooks on every module of the process: nothing may predict meanwhile.
+    with at_work(model().model_id, progress):
+        return _about(there)
+
+
+@st.cache_resource(max_entries=8, show_spinner="Counting the model's operations")
+def _about(there: State) -> About:
+    from cmssd_core.listing import parts
+    from cmssd_core.weights_file import load
+
+    loaded, info, model_id = load(Path(there.path))
+    return About(model_id, info.name, info.trained, tuple(loaded.needs), tuple(loaded.produces), parts(loaded))
+
+
+def offered(progress: Progress) -> list[dict[str, Any]]:
+    """Every model and size of this version, as cmssd_core.listing.listing."""
+    with at_work(model().model_id, progress):
+        return _offered()
+
+
+@st.cache_resource(show_spinner="Counting the operations of every model")
+def _offered() -> list[dict[str, Any]]:
+    from cmssd_core.listing import listing
+
+    return listing()
+
+
+def history(entry: Entry) -> pd.DataFrame | None:
+    """The training's metrics, one row a step; None where none lie beside the weights. Don't change it in place."""
+    there = None if entry.curves is None else State.of(entry.curves)
+    return None if there is None else _history(there)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _history(there: State) -> pd.DataFrame:
+    from cmssd_core.run_folder import history as read
+
+    return read(Path(there.path))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two answers on the cases both gave: every figure of repeats.FIGURES for each, their difference, paired tests."""
+
+    cases: int
+    one: dict[str, Any]
+    other: dict[str, Any]
+    difference: dict[str, Any]
+    mcnemar: dict[str, Any] | None
+    auc_difference: dict[str, Any]
+
+
+def compared(scope: Scope, other: Answers) -> Comparison | None:
+    """The scope's answers against others; None where no case has both."""
+    return _compared(scope.key, scope.of(other).key, scope, other)
+
+
+@st.cache_resource(max_entries=16, show_spinner="Comparing on the cases both answered")
+def _compared(one_key: str, other_key: str, _scope: Scope, _other: Answers) -> Comparison | None:
+    frames = [performance.rows(_scope), performance.rows(_scope.of(_other))]
+    common = set(frames[0]["case_id"]) & set(frames[1]["case_id"])
+    if not common:
+        return None
+    first, second = (frame[frame["case_id"].isin(common)] for frame in frames)
+    told = repeats.apart([first], [second])
+    test = told["tests"][0]
+    return Comparison(
+        len(common),
+        repeats.repeated([first]),
+        repeats.repeated([second]),
+        told["difference"],
+        test["mcnemar"],
+        test["auc_difference"],
+    )

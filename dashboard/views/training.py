@@ -1,0 +1,71 @@
+"""What training did, step by step: the loss and its terms, looks at the validation split, and where stages begin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from dashboard.views.charts import COLOURS, DASHES, GUIDE, chart
+
+MOST = 600  # points a line
+
+
+def curves(history: pd.DataFrame, columns: Sequence[str], *, logarithmic: bool) -> go.Figure:
+    """Means over equal spans of steps of the given columns; validation, where it is among them, as single points."""
+    figure = chart(x="step", y="loss", tall_px=440)
+    step = history["step"].to_numpy(dtype=np.float64)
+    styles = list(zip(COLOURS, DASHES, strict=True))
+    for number, name in enumerate(columns):
+        colour, dash = styles[number % len(styles)]
+        values = history[name].to_numpy(dtype=np.float64)
+        known = np.isfinite(values) & ((values > 0) | (not logarithmic))
+        x, y = step[known], values[known]
+        if name == "validation":
+            figure.add_scatter(
+                x=x, y=y, mode="lines+markers", name="validation (of the cases kept apart)",
+                marker={"size": 9, "symbol": "diamond", "color": colour}, line={"color": colour, "width": 1},
+                hovertemplate="validation<br>step %{x:,}<br>%{y:.4g}<extra></extra>",
+            )  # fmt: skip
+            continue
+        span = max(1, -(-len(x) // MOST))
+        figure.add_scatter(
+            x=_spans(x, span), y=_spans(y, span), mode="lines", name=name,
+            line={"color": colour, "dash": dash, "width": 2},
+            hovertemplate=f"{name}<br>step %{{x:,.0f}}<br>%{{y:.4g}}<extra></extra>",
+        )  # fmt: skip
+    for start, stage in stages(history):
+        if start > step[0]:
+            figure.add_vline(x=start, line={"color": GUIDE, "width": 1, "dash": "dot"}, layer="below")
+        figure.add_annotation(
+            x=start, y=1, yref="y domain", text=stage, showarrow=False, xanchor="left", yanchor="bottom",
+            font={"size": 13, "color": GUIDE},
+        )  # fmt: skip
+    figure.update_yaxes(type="log" if logarithmic else "linear")
+    figure.update_xaxes(tickformat=",d", range=[step[0], max(step[-1], step[0] + 1)])
+    return figure
+
+
+def stages(history: pd.DataFrame) -> list[tuple[float, str]]:
+    """First step and name of each stage; [] where the run has none."""
+    if "stage" not in history:
+        return []
+    new = history["stage"] != history["stage"].shift()
+    return [(float(s), str(n)) for s, n in zip(history.loc[new, "step"], history.loc[new, "stage"], strict=True)]
+
+
+def curves_alt(history: pd.DataFrame) -> str:
+    """First and last loss in words."""
+    first, last = history.iloc[0], history.iloc[-1]
+    return (
+        f"Training curves over {len(history)} steps: total loss {first['total']:.3g} at step {first['step']:.0f}, "
+        f"{last['total']:.3g} at step {last['step']:.0f}"
+    )
+
+
+def _spans(values: np.ndarray, span: int) -> np.ndarray:
+    whole = len(values) // span * span
+    means = values[:whole].reshape(-1, span).mean(axis=1)
+    return np.append(means, values[whole:].mean()) if whole < len(values) else means
