@@ -13,7 +13,13 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from cmssd_core.types import Case, Prediction
 
-_RESULT, _KEPT, _FOLDER = "cmssd_result", "cmssd_kept_", "cmssd_folder"
+_RESULT, _PINNED, _KEPT, _FOLDER, _SEEN = (
+    "cmssd_result",
+    "cmssd_pinned_result",
+    "cmssd_kept_",
+    "cmssd_folder",
+    "cmssd_seen",
+)
 
 _folders: WeakKeyDictionary[TemporaryDirectory[str], str] = WeakKeyDictionary()  # -> id of its session
 _gone_since_s: dict[str, float] = {}
@@ -84,6 +90,28 @@ def result() -> Result | None:
 def set_result(value: Result | None) -> None:
     """Remembers a result across reruns and pages."""
     st.session_state[_RESULT] = value
+    if value is not None:
+        saw(value.case.id)
+
+
+def saw(case_id: str) -> None:
+    """Remembers that this session showed the model's answer on a case, by its content id: no reading is blind now."""
+    st.session_state.setdefault(_SEEN, set()).add(case_id)
+
+
+def seen(case_id: str) -> bool:
+    """Whether this session showed the model's answer on a case."""
+    return case_id in st.session_state.get(_SEEN, ())
+
+
+def pinned_result() -> Result | None:
+    """The result of the case that is pinned for comparison."""
+    return st.session_state.get(_PINNED)
+
+
+def set_pinned_result(value: Result | None) -> None:
+    """Remembers the pinned case's result beside the current one's."""
+    st.session_state[_PINNED] = value
 
 
 def kept(slot: str) -> Kept | None:

@@ -64,7 +64,7 @@ def guarded(doing: str) -> Iterator[None]:
     try:
         yield
     except InputError as mistake:
-        st.error(_plain(str(mistake)), icon=":material/error:")
+        st.error(plain(str(mistake)), icon=":material/error:")
     except Exception as fault:
         tell_fault(fault, doing)
 
@@ -75,7 +75,7 @@ def tell_fault(fault: Exception, doing: str = "drawing the page") -> bool:
     A user's mistake that no page expected, such as a malformed CMSSD_* variable, is told as what it is.
     """
     if isinstance(fault, InputError):
-        st.error(_plain(str(fault)), icon=":material/error:")
+        st.error(plain(str(fault)), icon=":material/error:")
         return True
     number = uuid4().hex[:8]
     # The message itself may quote a file or a header, so only its kind and the places in the code are logged.
@@ -89,7 +89,8 @@ def tell_fault(fault: Exception, doing: str = "drawing the page") -> bool:
     return True
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Text that came from elsewhere, so that Markdown shows it as it is."""
     return "".join("\\" + c if c in r"\`*_{}[]<>#$~:" else c for c in text)
 
 
@@ -98,8 +99,8 @@ def model_in_use() -> None:
     st.caption("Model in use")
     with guarded("loading the model"):
         predictor = models.model()
-        st.markdown(f"**{_plain(predictor.model_id)}**")
-        st.markdown(f"Trained on: {_plain(str(predictor.trained))}")
+        st.markdown(f"**{plain(predictor.model_id)}**")
+        st.markdown(f"Trained on: {plain(str(predictor.trained))}")
 
 
 def doubted(label: str, value: str, doubt: str) -> None:
@@ -114,7 +115,7 @@ def findings(found: Sequence[Finding]) -> None:
     if not found:
         st.markdown("Nothing was found that speaks against these inputs.")
     for finding in sorted(found, key=lambda f: ("severe", "warning", "info").index(f.level)):
-        st.markdown(f"{_BADGES[finding.level]} {_plain(finding.what)} :gray[({_plain(finding.where)})]")
+        st.markdown(f"{_BADGES[finding.level]} {plain(finding.what)} :gray[({plain(finding.where)})]")
 
 
 def uploader(slot: str, label: str, help_text: str, *, several: bool) -> state.Kept | None:
@@ -182,8 +183,8 @@ def checks(found: Sequence[Check]) -> None:
     for check in found:
         missing = ":red-badge[:material/build: mend]" if check.required else ":orange-badge[:material/info: optional]"
         mark = ":green-badge[:material/check: ok]" if check.ok else missing
-        advice = f" – {_plain(str(check.advice))}" if check.advice and not check.ok else ""
-        st.markdown(f"{mark} **{_plain(str(check.name))}**: {_plain(str(check.found))}{advice}")
+        advice = f" – {plain(str(check.advice))}" if check.advice and not check.ok else ""
+        st.markdown(f"{mark} **{plain(str(check.name))}**: {plain(str(check.found))}{advice}")
 
 
 def figures(prediction: Prediction) -> None:
@@ -199,7 +200,7 @@ def figures(prediction: Prediction) -> None:
             tier = f"**{p.tier}** tier, unvalidated ({bounds(settings().severity_tiers)})" if p.tier else "no tier"
             doubted("Severity", f"{p.severity_pct:.1f} %", f"{tier}; {interval}")
     with columns[1]:
-        doubted("Probability of malignancy", f"{p.p_malignant:.3f}", f"as learned from: {_plain(p.trained)}")
+        doubted("Probability of malignancy", f"{p.p_malignant:.3f}", f"as learned from: {plain(p.trained)}")
     with columns[2]:
         outside = "" if p.extraosseous_ml is None else f"{p.extraosseous_ml:.1f} mL of it outside the bone; "
         bone = "no MRI was given" if p.bone_ml is None else f"bone envelope {p.bone_ml:.1f} mL"
@@ -287,5 +288,5 @@ def downloads(result: state.Result) -> None:
 def doings(prediction: Prediction) -> None:
     """What was done to the inputs, and how long each part took."""
     left, right = st.columns([2, 1])
-    left.markdown("\n".join(f"1. {_plain(step)}" for step in prediction.steps) or "no steps were recorded")
+    left.markdown("\n".join(f"1. {plain(step)}" for step in prediction.steps) or "no steps were recorded")
     right.table({"step": list(prediction.timings_s), "seconds": [f"{v:.2f}" for v in prediction.timings_s.values()]})
