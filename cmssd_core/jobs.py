@@ -1,8 +1,9 @@
 """A cohort's results as a job: a process of its own that outlives tab and server, tells how far it is, and goes on.
 
-Each job has a folder under the cache, named by what is asked, so that the same question is the same job. The process
-holds the folder's lock as long as it lives: whoever asks for a job that runs shares it, and a job that was killed is
-one that neither ended nor holds its lock. Parts that are done are kept by cohort_run, so starting again goes on.
+Each job has a folder under the cache, named by where its results go, so that the same question is the same job. The
+process holds the folder's lock as long as it lives: whoever asks for a job that runs shares it, and a job that was
+killed is one that neither ended nor holds its lock. Parts that are done are kept by cohort_run, so starting again goes
+on.
 """
 
 from __future__ import annotations
@@ -42,10 +43,14 @@ _FULL = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:
-    """What is to be computed: as in cohort_run.RunSettings. cohort: its table; weights: the file."""
+    """What is to be computed: as in cohort_run.RunSettings.
+
+    cohort: its table. weights: the file. out: the folder for metrics.json, predictions.parquet and evaluation.html.
+    """
 
     cohort: Path
     weights: Path
+    out: Path
     split: str = "all"
     features: bool = True
     workers: int | None = None
@@ -55,7 +60,6 @@ class Ask:
 class Job:
     """How a job stands. `done` of `of` parts; `sentence` says why it ended where it did not end well.
 
-    results: the folder with metrics.json, predictions.parquet and evaluation.html; complete when state is "done".
     refused: cases that could not be computed; each one's sentence stands in the table. None until it is done.
     """
 
@@ -67,27 +71,20 @@ class Job:
     sentence: str | None
     refused: int | None
     started_s: float
-    results: Path
 
 
-def ask(cohort: Path, settings: Settings, *, split: str = "all", workers: int | None = None) -> Ask:
+def ask(cohort: Path, out: Path, settings: Settings, *, split: str = "all", workers: int | None = None) -> Ask:
     """The question of a cohort's results by the model in use; `cohort` is a cohort.csv or its folder."""
     table = cohort / "cohort.csv" if cohort.is_dir() else cohort
     if not table.is_file():
         raise InputError(f"{cohort.name} holds no cohort.csv; expected a cohort folder or its CSV; check the path")
-    return Ask(cohort=table.resolve(), weights=(settings.weights or DEFAULT).resolve(), split=split, workers=workers)
+    weights = settings.weights or DEFAULT
+    return Ask(cohort=table.resolve(), weights=weights.resolve(), out=out.absolute(), split=split, workers=workers)
 
 
 def identity(asked: Ask) -> str:
-    """The id of the job that answers this question: other weights in the same file are another question."""
-    stated = asked.weights.stat() if asked.weights.exists() else None
-    return store.key(
-        cohort=str(asked.cohort),
-        weights=str(asked.weights),
-        state=None if stated is None else f"{stated.st_size} {stated.st_mtime_ns}",
-        split=asked.split,
-        features=asked.features,
-    )[:16]
+    """The id of the job whose results go where these do: two never write into one folder."""
+    return store.key(out=str(asked.out))[:16]
 
 
 def start(asked: Ask, settings: Settings) -> Job:
@@ -120,7 +117,7 @@ def look(job_id: str, settings: Settings) -> Job | None:
     told = _read(folder / _ASK)
     if told is None:
         return None
-    asked = Ask(**{**told["ask"], "cohort": Path(told["ask"]["cohort"]), "weights": Path(told["ask"]["weights"])})
+    asked = _asked(told["ask"])
     progress = _read(folder / _PROGRESS) or {"done": 0, "of": 0}
     runs, asked_to_stop = _runs(folder), (folder / _STOP).exists()
     # A process that was stopped before it listened, like one that was killed, says nothing at its end.
@@ -138,7 +135,6 @@ def look(job_id: str, settings: Settings) -> Job | None:
         sentence=end["sentence"],
         refused=end["refused"],
         started_s=told["started_s"],
-        results=folder / "out",
     )
 
 
@@ -151,7 +147,7 @@ def listed(settings: Settings) -> tuple[Job, ...]:
 
 
 def remove(job_id: str, settings: Settings) -> None:
-    """Removes a job that does not run, with its results."""
+    """Forgets a job that does not run; its results stay."""
     folder = _folder(job_id, settings)
     if not _runs(folder):
         shutil.rmtree(folder, ignore_errors=True)
@@ -165,7 +161,7 @@ def work(folder: Path) -> int:
 
     told = _read(folder / _ASK)
     assert told is not None
-    asked, last = told["ask"], 0.0
+    asked, last = _asked(told["ask"]), 0.0
 
     def progress(done: int, of: int, _what: str) -> None:
         nonlocal last
@@ -173,14 +169,13 @@ def work(folder: Path) -> int:
             _write(folder / _PROGRESS, {"done": done, "of": of})
             last = time.monotonic()
 
-    chosen = RunSettings(split=asked["split"], features=asked["features"], workers=asked["workers"])
+    chosen = RunSettings(split=asked.split, features=asked.features, workers=asked.workers)
     ended: dict[str, Any] = {"state": "failed", "refused": None, "sentence": None}
     status = 2
     try:
         made = evaluate(
-            Path(asked["cohort"]), folder / "out", weights=Path(asked["weights"]), chosen=chosen, settings=settings(),
-            progress=progress,
-        )  # fmt: skip
+            asked.cohort, asked.out, weights=asked.weights, chosen=chosen, settings=settings(), progress=progress
+        )
         ended |= {"state": "done", "refused": len({each["case_id"] for each in made["refused"]})}
         status = 0
     except KeyboardInterrupt:
@@ -264,6 +259,11 @@ def _folder(job_id: str, settings: Settings) -> Path:
     if not (len(job_id) == 16 and set(job_id) <= set("0123456789abcdef")):
         raise InputError(f"{job_id!r} came, expected the id of a job; choose one of the list")
     return _room(settings).absolute() / job_id
+
+
+def _asked(told: dict[str, Any]) -> Ask:
+    places = {name: Path(told[name]) for name in ("cohort", "weights", "out")}
+    return Ask(**places, split=told["split"], features=told["features"], workers=told["workers"])
 
 
 def _read(path: Path) -> dict[str, Any] | None:

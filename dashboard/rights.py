@@ -16,6 +16,7 @@ from starlette.requests import HTTPConnection
 from streamlit.navigation.page import StreamlitPage
 
 from cmssd_core.config import Settings, settings
+from cmssd_core.types import InputError
 
 Right = Literal["summaries", "cases", "export"]
 User = Mapping[str, Any]
@@ -64,6 +65,12 @@ def may(user: User | None, right: Right) -> bool:
 def session_may(right: Right) -> bool:
     """Whether the user of the session that runs now may do this."""
     return may(st.user.to_dict(), right)
+
+
+def demand(right: Right) -> None:
+    """Raises InputError where the user of the session that runs now may not do this."""
+    if not session_may(right):
+        raise InputError(f"your role does not include this ({right}); ask who runs this installation")
 
 
 def request_may(request: HTTPConnection, right: Right) -> bool:

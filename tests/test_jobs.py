@@ -25,6 +25,17 @@ CASES = 5
 ENDED = ("stopped", "failed", "interrupted", "done")
 
 
+SERVER = """
+import sys, time
+from pathlib import Path
+from cmssd_core import jobs
+from cmssd_core.config import settings
+jobs.start(jobs.ask(Path(sys.argv[1]), Path(sys.argv[2]), settings(), workers=1), settings())
+print("started", flush=True)
+time.sleep(60)
+"""
+
+
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory) -> Path:
     """Small cases, one of which is no image."""
@@ -47,11 +58,19 @@ def installation(tmp_path, monkeypatch):
     settings.cache_clear()
 
 
+def results() -> Path:
+    return settings().cache_dir / "cohorts" / "one"
+
+
+def folder(job: jobs.Job) -> Path:
+    return settings().cache_dir / "jobs" / job.id
+
+
 def pid(job: jobs.Job) -> int:
-    return int((job.results.parent / "lock").read_text(encoding="utf-8"))
+    return int((folder(job) / "lock").read_text(encoding="utf-8"))
 
 
-def until(job: jobs.Job, reached, wait_s: float = 90.0) -> jobs.Job:
+def until(job: jobs.Job, reached, wait_s: float = 240.0) -> jobs.Job:
     end = time.monotonic() + wait_s
     while time.monotonic() < end:
         found = jobs.look(job.id, settings())
@@ -63,7 +82,7 @@ def until(job: jobs.Job, reached, wait_s: float = 90.0) -> jobs.Job:
 
 
 def test_a_job_is_shared_stopped_killed_and_gone_on_with(cohort):
-    asked = jobs.ask(cohort, settings(), workers=1)
+    asked = jobs.ask(cohort, results(), settings(), workers=1)
     first = jobs.start(asked, settings())
     assert first.state == "running"
     at_first = pid(first)
@@ -84,7 +103,7 @@ def test_a_job_is_shared_stopped_killed_and_gone_on_with(cohort):
     killed = until(first, lambda job: job.state in ENDED)
     assert killed.state == "interrupted"
     assert 1 <= killed.done < CASES
-    parts = {path: path.stat().st_mtime_ns for path in (killed.results / "parts").glob("*.json")}
+    parts = {path: path.stat().st_mtime_ns for path in (killed.ask.out / "parts").glob("*.json")}
     assert parts
 
     # Stopped: the same.
@@ -101,7 +120,7 @@ def test_a_job_is_shared_stopped_killed_and_gone_on_with(cohort):
     jobs.start(asked, settings())
     done = until(again, lambda job: job.state in ENDED)
     assert (done.state, done.done, done.of, done.refused) == ("done", CASES, CASES, 1)
-    rows = pd.read_parquet(done.results / "predictions.parquet")
+    rows = pd.read_parquet(done.ask.out / "predictions.parquet")
     assert rows["case_id"].nunique() == CASES
     assert rows["problem"].notna().sum() == 1
     assert {path: path.stat().st_mtime_ns for path in parts} == parts  # nothing was computed twice
@@ -109,15 +128,16 @@ def test_a_job_is_shared_stopped_killed_and_gone_on_with(cohort):
 
     jobs.remove(done.id, settings())
     assert jobs.listed(settings()) == ()
+    assert (done.ask.out / "metrics.json").is_file()
 
 
 def test_a_job_outlives_the_server_that_started_it(cohort):
-    asked = jobs.ask(cohort, settings(), workers=1)
-    server = "import sys, time; from pathlib import Path; from cmssd_core import jobs; from cmssd_core.config import \
-settings; jobs.start(jobs.ask(Path(sys.argv[1]), settings(), workers=1), settings()); print('started', flush=True); \
-time.sleep(60)"
+    asked = jobs.ask(cohort, results(), settings(), workers=1)
     with subprocess.Popen(
-        [sys.executable, "-c", server, str(cohort)], cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True
+        [sys.executable, "-c", SERVER, str(cohort), str(results())],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"started\n"
@@ -141,17 +161,17 @@ def test_what_ends_a_job_is_one_sentence(cohort, monkeypatch, problem, sentence,
     def fails(*_args, **_keywords):
         raise problem
 
-    asked = jobs.ask(cohort, settings())
+    asked = jobs.ask(cohort, results(), settings())
     monkeypatch.setattr(subprocess, "Popen", lambda *_args, **_keywords: Started())
     job = jobs.start(asked, settings())
     monkeypatch.setattr("cmssd_core.evaluate.evaluate", fails)
-    assert jobs.work(job.results.parent) in (1, 2)
+    assert jobs.work(folder(job)) in (1, 2)
     ended = jobs.look(job.id, settings())
     assert ended is not None
     assert ended.state == "failed"
     assert sentence in (ended.sentence or "")
     assert len((ended.sentence or "").splitlines()) == 1
-    assert (job.results.parent / "end.json").stat().st_size == 4096  # written over what was reserved
+    assert (folder(job) / "end.json").stat().st_size == 4096  # written over what was reserved
 
 
 class Started:
@@ -165,7 +185,7 @@ class Started:
 
 def test_a_folder_without_a_cohort_is_a_sentence(tmp_path):
     with pytest.raises(InputError, match=r"holds no cohort\.csv"):
-        jobs.ask(tmp_path, settings())
+        jobs.ask(tmp_path, results(), settings())
 
 
 def test_an_id_is_never_a_path():

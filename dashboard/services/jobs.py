@@ -1,0 +1,52 @@
+"""Cohort results as jobs, for the screen: started, watched and stopped by whoever may see cases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cmssd_core import jobs
+from cmssd_core.config import settings
+from cmssd_core.jobs import Job
+from dashboard import rights
+from dashboard.services import cohort as cohorts
+
+
+def of(cohort: Path) -> Job | None:
+    """The job that computes, or computed, a cohort's results; None where there was none."""
+    return jobs.look(jobs.identity(_asked(cohort)), settings())
+
+
+def start(cohort: Path) -> Job:
+    """Starts to compute a cohort's results by the model in use, or goes on; one that runs already is shared.
+
+    Raises InputError where it cannot be started, or the session's user may not see cases.
+    """
+    rights.demand("cases")
+    return jobs.start(_asked(cohort), settings())
+
+
+def again(job: Job) -> Job:
+    """Goes on with a job that ended."""
+    rights.demand("cases")
+    return jobs.start(job.ask, settings())
+
+
+def stop(job: Job) -> None:
+    """Asks a job to end; the cases at work are finished first."""
+    rights.demand("cases")
+    jobs.stop(job.id, settings())
+
+
+def remove(job: Job) -> None:
+    """Forgets a job that does not run; its results stay."""
+    rights.demand("cases")
+    jobs.remove(job.id, settings())
+
+
+def listed() -> tuple[Job, ...]:
+    """All jobs of this installation, the one started last first."""
+    return jobs.listed(settings())
+
+
+def _asked(cohort: Path) -> jobs.Ask:
+    return jobs.ask(cohort, cohorts.results_to(cohort), settings())
