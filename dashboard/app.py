@@ -1,4 +1,4 @@
-"""The ASGI app: the Streamlit screen and a health route on one port (`streamlit run dashboard/app.py`)."""
+"""The ASGI app: the Streamlit screen and our routes on one port (`streamlit run dashboard/app.py`)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from starlette.routing import Route  # noqa: E402
 from streamlit import config, runtime  # noqa: E402
 
 from cmssd_core.config import settings  # noqa: E402
-from dashboard import sign_in, state  # noqa: E402
+from dashboard import holdings, sign_in, state  # noqa: E402
+from dashboard.routes import MIDDLEWARE, ROUTES  # noqa: E402
 from dashboard.widgets import tell_fault  # noqa: E402
 
 
@@ -38,7 +39,8 @@ async def health(_request: Request) -> JSONResponse:
 async def _sweep() -> None:
     while True:
         await asyncio.sleep(30)
-        state.sweep(connected=runtime.get_instance().is_active_session, now_s=time.monotonic())
+        for swept in (state.sweep, holdings.sweep):
+            swept(connected=runtime.get_instance().is_active_session, now_s=time.monotonic())
 
 
 @asynccontextmanager
@@ -57,7 +59,8 @@ async def lifespan(_app: st.App) -> AsyncIterator[None]:
 
 app = st.App(
     Path(__file__).with_name("main.py").resolve(),
-    routes=[Route("/health", health)],
+    routes=[Route("/health", health), *ROUTES],
+    middleware=MIDDLEWARE,
     lifespan=lifespan,
     on_script_error=tell_fault,
 )

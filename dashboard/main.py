@@ -15,6 +15,12 @@ page = rights.navigation(
     [
         st.Page(PAGES / "overview.py", title="Overview", icon=":material/home:", default=True),
         st.Page(PAGES / "analyse.py", title="Analyse", icon=":material/radiology:"),
+        st.Page(PAGES / "case.py", title="Case", icon=":material/clinical_notes:"),
+        st.Page(PAGES / "cohort.py", title="Cohort", icon=":material/groups:"),
+        st.Page(PAGES / "performance.py", title="Performance", icon=":material/insights:"),
+        st.Page(PAGES / "what_if.py", title="What-if", icon=":material/experiment:"),
+        st.Page(PAGES / "review.py", title="Review", icon=":material/rate_review:"),
+        st.Page(PAGES / "models.py", title="Models", icon=":material/neurology:"),
     ]
 )
 widgets.banner()

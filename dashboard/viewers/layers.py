@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from cmssd_core.report.display import lut
 from cmssd_core.types import BoolArray, FloatArray, InputError
 
 #: magma, viridis: from little to much. diverging: blue, transparent at 0, red, for signed values. The rest: one colour
@@ -109,6 +110,26 @@ def refuse_twins(names: list[str]) -> None:
     """Layers are told apart by name; raises InputError where two share one."""
     if len(set(names)) < len(names):
         raise InputError(f"layers need names of their own, got {', '.join(names)}; rename one")
+
+
+#: One colour, RGB, for a mask or an outline; told apart by those who see no red or no green (Okabe and Ito, 2008).
+_PLAIN = {
+    "white": (255, 255, 255), "cyan": (86, 204, 242), "yellow": (240, 228, 66), "orange": (230, 159, 0),
+    "green": (0, 190, 140), "pink": (229, 100, 160),
+}  # fmt: skip
+_RED = ((253, 219, 199), (244, 165, 130), (214, 96, 77), (178, 24, 43))  # ColorBrewer's RdBu, from its middle outward
+_BLUE = ((209, 229, 240), (146, 197, 222), (67, 147, 195), (33, 102, 172))
+
+Table = list[list[int]]
+
+
+def colours(colormap: Colormap, *, signed: bool) -> tuple[Table, Table | None]:
+    """The colour table from 0 (or the low end) up, and for signed values the one from 0 down; RGB of 0 to 255."""
+    if signed or colormap == "diverging":
+        return [list(each) for each in _RED], [list(each) for each in _BLUE]
+    if colormap in _PLAIN:
+        return [list(_PLAIN[colormap])], None
+    return lut(colormap)[np.linspace(0, 255, 18).round().astype(int)].tolist(), None
 
 
 def _range(values: npt.NDArray[Any], limits: tuple[float, float] | None, signed: bool) -> tuple[float, float]:

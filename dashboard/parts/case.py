@@ -1,0 +1,224 @@
+"""Pieces of the Case page: who it is, both viewers and the areas linked, annotations, and the pinned case beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import streamlit as st
+
+from cmssd_core.slide.geojson import patches_geojson, read_geojson
+from cmssd_core.types import Slide, Volume
+from dashboard import rights, selection, state, widgets
+from dashboard.services import cohort as cohorts
+from dashboard.services import reading
+from dashboard.viewers import mri, slide
+from dashboard.viewers.layers import Outlines, PatchLayer
+from dashboard.views import areas, frame
+
+#: A longer list is no help in a box of choices; the Cohort page finds cases.
+LISTED = 2000
+_OUTLINES = "cmssd_outlines"
+
+
+def chooser(cohort: Path | None) -> None:
+    """Which case is read: a row of the open cohort, or what was uploaded on Analyse."""
+    current = selection.current()
+    if cohort is None:
+        st.info("No cohort is open. Upload a case on **Analyse**, or open a cohort.", icon=":material/info:")
+        return
+    ids = [str(name) for name in cohorts.table(cohort)["case_id"]]
+    if len(ids) > LISTED:
+        st.markdown(f":small[{len(ids):,} cases: choose one on **Cohort**.]")
+        return
+    here = current.case_id if current is not None and current.cohort == cohort else None
+    uploaded = current is not None and current.cohort is None
+    picked = st.selectbox(
+        "Case", ids, index=ids.index(here) if here in ids else None, key=f"case_choice_{here}_{uploaded}",
+        placeholder="an uploaded case is shown; choose another" if uploaded else "choose a case to read",
+        label_visibility="collapsed",
+    )  # fmt: skip
+    if picked is not None and picked != here:
+        selection.set_current(selection.CaseRef(cohort, picked))
+        st.rerun()
+
+
+def wanted() -> state.Result | None:
+    """The result of the current case, analysed now where the last result is of another one."""
+    current, result = selection.current(), state.result()
+    if result is not None and (current is None or reading.ref(result) == current):
+        return result
+    if current is None or current.cohort is None:
+        return result
+    read = _read(current)
+    if read is not None:
+        state.set_result(read)
+    return read
+
+
+def _read(of: selection.CaseRef) -> state.Result | None:
+    with widgets.guarded("reading the case"):
+        bar = st.progress(0.0, "starting")
+        read = reading.read(of, lambda share, what: bar.progress(min(max(share, 0.0), 1.0), what))
+        bar.empty()
+        return read
+    return None
+
+
+def head(result: state.Result) -> None:
+    """Who it is, in one line: what the cohort says, and nothing where it says nothing."""
+    of = reading.ref(result)
+    said = " · ".join(f"{label} **{widgets.plain(value)}**" for label, value in reading.facts(of).items())
+    name = "uploaded case" if of.cohort is None else widgets.plain(of.case_id)
+    missing = [label for label in ("age", "body part", "growth plate", "laterality") if label not in reading.facts(of)]
+    unknown = f" :gray[· not given: {', '.join(missing)}]" if missing else ""
+    st.markdown(f"**{name}** · {said or 'nothing is known of the patient'}{unknown}")
+    st.markdown(f":small[:gray[id `{result.case.id[:12]}`, model `{result.prediction.model_id}`]]")
+
+
+@st.fragment
+def viewers(result: state.Result, *, key: str = "case", height_px: int = 520) -> None:
+    """MRI and slide side by side, and the areas of the slices; one moves the other."""
+    volume, shown = result.case.inputs.get("mri"), result.case.inputs.get("he")
+    name = f"{key}_{result.case.id[:12]}"
+    with widgets.guarded("drawing the viewers"):
+        left, right = st.columns(2)
+        with left:
+            st.markdown("#### MRI")
+            if isinstance(volume, Volume):
+                _mri(result, volume, name, height_px)
+            else:
+                st.info("No MRI was given: there is no map and no severity.", icon=":material/info:")
+        with right:
+            st.markdown("#### H&E slide")
+            if isinstance(shown, Slide):
+                _slide(result, shown, name, height_px)
+            else:
+                st.info("No slide was given.", icon=":material/info:")
+
+
+def _mri(result: state.Result, volume: Volume, name: str, height_px: int) -> None:
+    layers = reading.overlays(result)
+    if st.session_state.get(f"truth_{name}"):
+        layers += reading.truths(reading.ref(result), volume)
+    clicked: mri.VolumeClick | None = st.session_state.get(f"clicked_{name}")
+    at = reading.heart(result)
+    chosen = _chosen_slice(f"areas_{name}")
+    if chosen is not None:
+        at = reading.slice_mm(volume, chosen, clicked.mm if clicked is not None else at)
+    click = mri.viewer(
+        volume, layers, key=f"mri_{name}", at_mm=at, site_mm=reading.site(result), link=name, height_px=height_px
+    )
+    if click is not None and click != clicked:
+        st.session_state[f"clicked_{name}"] = click
+    if click is not None:
+        unit = "" if click.value is None else f": {click.value:.4g}"
+        mm = ", ".join(f"{value:.1f}" for value in click.mm)
+        st.markdown(
+            f":small[Marked: voxel {', '.join(map(str, click.voxel))} (x, y, z), RAS+ {mm} mm, "
+            f"{click.contrast.upper()}{unit}]"
+        )
+    of = reading.ref(result)
+    if of.cohort is not None:
+        st.toggle("Show the known answer of the cohort", key=f"truth_{name}")
+    if result.prediction.slices:
+        st.markdown("#### Area of each slice")
+        st.markdown(":small[Click a bar to move the crosshair to its slice.]")
+        index = chosen if chosen is not None else None if click is None else reading.slice_of(volume, click.voxel)
+        st.plotly_chart(
+            areas.slice_areas(result.prediction, index=index, tall_px=260),
+            key=f"areas_{name}", alt=areas.areas_alt(result.prediction), on_select="rerun", selection_mode="points",
+            config=frame.CONFIG | {"scrollZoom": False},
+        )  # fmt: skip
+
+
+def _chosen_slice(key: str) -> int | None:
+    """The slice (from 0) whose bar or point was clicked."""
+    points = (st.session_state.get(key) or {}).get("selection", {}).get("points", [])
+    return int(points[0]["x"]) - 1 if points else None
+
+
+def _slide(result: state.Result, shown: Slide, name: str, height_px: int) -> None:
+    patches, layers = reading.patches(result), reading.layers(result)
+    drawn = _annotations(shown, name)
+    click = slide.viewer(
+        shown, layers, key=f"slide_{name}", patches=patches, outlines=drawn, stain=reading.stain(result), link=name,
+        height_px=height_px,
+    )  # fmt: skip
+    if reading.site(result) is None:
+        st.markdown("**Unregistered**: the biopsy site is not known, so the slide has no place on the MRI.")
+    if click is not None and click.patch is not None:
+        where = "no place on the MRI" if click.mm is None else "RAS+ " + ", ".join(f"{v:.1f}" for v in click.mm) + " mm"
+        values = "".join(f", {layer.name.lower()} {layer.values[click.patch]:.4g}" for layer in layers)
+        st.markdown(f":small[Chosen: patch {click.patch + 1}{values}, {where}]")
+    _exchange(result, shown, name, layers)
+
+
+def _annotations(shown: Slide, name: str) -> list[Outlines]:
+    kept: dict[str, Outlines] = st.session_state.setdefault(_OUTLINES, {})
+    return [kept[name]] if name in kept else []
+
+
+def _exchange(result: state.Result, shown: Slide, name: str, layers: list[PatchLayer]) -> None:
+    """QuPath GeoJSON in and out."""
+    patches = reading.patches(result)
+    left, right = st.columns([1, 1])
+    if patches is not None and rights.session_may("export"):
+        told = patches_geojson(patches.xy, patches.size_px, {layer.name: layer.values for layer in layers})
+        left.download_button(
+            "Patches for QuPath", json.dumps(told), f"cmssd_{result.case.id[:12]}_patches.geojson",
+            "application/geo+json", key=f"geojson_{name}", icon=":material/download:", on_click="ignore",
+            width="stretch", help="GeoJSON: each patch as a tile with its values as measurements.",
+        )  # fmt: skip
+    with right.popover("Annotations from QuPath", icon=":material/upload:", width="stretch"):
+        given = st.file_uploader("GeoJSON of this slide", type=["geojson", "json"], key=f"outlines_{name}")
+        kept: dict[str, Outlines] = st.session_state.setdefault(_OUTLINES, {})
+        if given is None:
+            if kept.pop(name, None) is not None:
+                st.rerun(scope="fragment")
+        elif name not in kept or st.session_state.get(f"of_{name}") != given.file_id:
+            with widgets.guarded("reading the annotations"):
+                width, height = shown.level_sizes[0]
+                read = read_geojson(given.getvalue(), width=width, height=height)
+                kept[name] = Outlines(name="Annotations", geojson=read)
+                st.session_state[f"of_{name}"] = given.file_id
+                st.rerun(scope="fragment")
+
+
+def pin(result: state.Result) -> None:
+    """Pins this case beside the next one, or lets go of the pinned one."""
+    of, pinned = reading.ref(result), selection.pinned()
+    if pinned == of:
+        if st.button("Unpin", key="unpin", icon=":material/keep_off:", width="stretch"):
+            selection.set_pinned(None)
+            state.set_pinned_result(None)
+            st.rerun()
+    elif st.button(
+        "Pin for comparison", key="pin", icon=":material/keep:", width="stretch", help="Then choose a second case."
+    ):
+        selection.set_pinned(of)
+        state.set_pinned_result(result)
+        st.rerun()
+
+
+def comparison(result: state.Result) -> None:
+    """The pinned case under the current one: the same figures, the same viewers, the same colour scales."""
+    pinned, of = selection.pinned(), reading.ref(result)
+    if pinned is None or pinned == of:
+        return
+    other = state.pinned_result()
+    if (other is None or reading.ref(other) != pinned) and pinned.cohort is not None:
+        other = _read(pinned)
+        state.set_pinned_result(other)
+    if other is None:
+        return
+    st.subheader("Compared with the pinned case")
+    if other.prediction.model_id != result.prediction.model_id:
+        st.warning("The two were read by different models: their figures are not comparable.")
+    left, right = st.columns([4, 1], vertical_alignment="center")
+    with left:
+        head(other)
+    with right:
+        pin(other)
+    widgets.figures(other.prediction)
+    viewers(other, key="pinned", height_px=420)

@@ -1,0 +1,231 @@
+"""What the Case page shows of one result beyond its figures: layers, the patches' places on the MRI, stain, truth.
+
+Kept for the session under the case's id, never an array as a key.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import streamlit as st
+
+from cmssd_core.config import settings
+from cmssd_core.report.display import SHOWN_FROM, lay_out
+from cmssd_core.slide.stain import Stain
+from cmssd_core.types import InputError, Slide, Truth, Volume
+from dashboard import selection, state
+from dashboard.services import cohort as cohorts
+from dashboard.services.case import Request, analyse
+from dashboard.services.model import Progress, model
+from dashboard.viewers.layers import Overlay, Patches, PatchLayer, Point
+
+#: Facts of a cohort's row that the page's head shows: column -> label. The last three are a user's own columns.
+FACTS = {
+    "age_years": "age", "sex": "sex", "body_part": "body part", "growth_plate": "growth plate",
+    "laterality": "laterality", "centre": "centre", "scanner": "scanner", "field_t": "field",
+}  # fmt: skip
+_UNITS = {"age_years": " years", "field_t": " T"}
+_TRUTHS = {
+    "tumour": ("Known tumour", "pink"), "bone": ("Known bone", "cyan"), "lesion": ("Known lesion", "orange"),
+    "destruction": ("Known cortical destruction", "yellow"),
+}  # fmt: skip
+
+
+def ref(result: state.Result) -> selection.CaseRef:
+    """Which case a result is of: a row of a cohort, or, by its content id, what this session uploaded."""
+    request = result.request
+    if not isinstance(request, Request) or request.cohort is None:
+        return selection.CaseRef(None, result.case.id)
+    first = cohorts.table(request.cohort)["case_id"].iloc[0]
+    return selection.CaseRef(request.cohort, str(first) if request.case_id is None else request.case_id)
+
+
+def read(of: selection.CaseRef, progress: Progress) -> state.Result:
+    """Analyses a row of a cohort; a result of before comes from the store."""
+    return analyse(Request(cohort=of.cohort, case_id=of.case_id), progress)
+
+
+def row(of: selection.CaseRef) -> pd.Series[Any] | None:
+    """The case's row of its cohort's table, None for an upload."""
+    if of.cohort is None:
+        return None
+    table = cohorts.table(of.cohort)
+    found = table[table["case_id"] == of.case_id]
+    return None if found.empty else found.iloc[0]
+
+
+def facts(of: selection.CaseRef) -> dict[str, str]:
+    """label -> what the cohort says of the patient, None-free: what it does not say is left out."""
+    there = row(of)
+    said: dict[str, str] = {}
+    for column, label in FACTS.items():
+        value = None if there is None or column not in there.index else there[column]
+        if value is None or pd.isna(value):
+            continue
+        number = isinstance(value, int | float)
+        said[label] = f"{value:g}{_UNITS.get(column, '')}" if number else str(value)
+    return said
+
+
+def overlays(result: state.Result) -> list[Overlay]:
+    """The model's maps over the MRI."""
+    maps = result.prediction.maps
+    made = []
+    if "tumour" in maps:
+        made.append(
+            Overlay(
+                name="Tumour probability",
+                values=maps["tumour"],
+                meaning="The model's probability of malignant tumour, voxel by voxel; the mask starts at 0.5.",
+                colormap="magma", limits=(0.0, 1.0), shown_from=SHOWN_FROM, opacity=0.5,
+            )
+        )  # fmt: skip
+    if "bone" in maps:
+        made.append(
+            Overlay(
+                name="Bone",
+                values=maps["bone"],
+                meaning="The model's probability of the affected bone's envelope, by which tumour area is divided.",
+                colormap="viridis", limits=(0.0, 1.0), shown_from=0.5, opacity=0.3, shown=False,
+            )
+        )  # fmt: skip
+    if "attention" in maps:
+        made.append(
+            Overlay(
+                name="Gate",
+                values=maps["attention"],
+                meaning="Where the gate weighted the MRI: 1 = all MRI, 0 = all slide. Not evidence of tumour.",
+                colormap="viridis", limits=(0.0, 1.0), opacity=0.4, shown=False,
+            )
+        )  # fmt: skip
+    return made
+
+
+def truths(of: selection.CaseRef, like: Volume) -> list[Overlay]:
+    """The cohort's own masks over the MRI; [] where it has none. Raises InputError where one cannot be read."""
+    known = None if of.cohort is None else _truth(str(of.cohort), of.case_id)
+    made = []
+    for field, (name, colour) in _TRUTHS.items():
+        mask = None if known is None else getattr(known, field)
+        if mask is not None and mask.shape == like.voxels.shape[1:]:
+            meaning = "From the cohort, not from the model."
+            made.append(Overlay(name=name, values=mask, meaning=meaning, colormap=colour, opacity=0.4))
+    return made
+
+
+@st.cache_resource(scope="session", max_entries=4, show_spinner="Reading the known answer")
+def _truth(cohort: str, case_id: str) -> Truth | None:
+    from cmssd_core.cohort import admit_row
+
+    there = row(selection.CaseRef(Path(cohort), case_id))
+    return None if there is None else admit_row(there, Path(cohort).parent).truth
+
+
+def patches(result: state.Result) -> Patches | None:
+    """Where the patches lie on the slide and on the MRI; None where no patch was read."""
+    prediction = result.prediction
+    if prediction.patch_xy is None or not prediction.patch_size_px or not len(prediction.patch_xy):
+        return None
+    return Patches(xy=prediction.patch_xy, size_px=float(prediction.patch_size_px), places_mm=_places(result))
+
+
+def layers(result: state.Result) -> list[PatchLayer]:
+    """The model's values of the patches."""
+    attention = result.prediction.patch_attention
+    if attention is None or not attention.size:
+        return []
+    meaning = "How much a patch counted in the pooling; all patches sum to 1. Not evidence of tumour."
+    return [PatchLayer(name="Attention", values=attention, meaning=meaning, opacity=0.4)]
+
+
+def site(result: state.Result) -> Point | None:
+    """The biopsy site, RAS+ mm, where it lies inside the MRI; None = unregistered."""
+    from cmssd_core.cases import registered
+
+    slide = result.case.inputs.get("he")
+    return slide.site_mm if isinstance(slide, Slide) and registered(result.case) else None
+
+
+def _places(result: state.Result) -> npt.NDArray[np.float64] | None:
+    """Each patch's place, RAS+ mm (patch, 3): the way section 2.6 lays them on the slice nearest to the biopsy site."""
+    volume, slide, where = result.case.inputs.get("mri"), result.case.inputs.get("he"), site(result)
+    if not isinstance(volume, Volume) or not isinstance(slide, Slide) or where is None or slide.mpp is None:
+        return None
+    from cmssd_core.cases import site_voxel
+
+    xy = result.prediction.patch_xy
+    assert xy is not None
+    moved = (xy - xy.mean(axis=0)) * slide.mpp / 1000.0
+    mapping = getattr(model().model, "mapping", None)
+    if mapping is not None:
+        matrix, shift = (part.detach().cpu().double().numpy() for part in (mapping.matrix, mapping.shift_mm))
+        moved = moved @ matrix.T + shift
+    z, y, x = site_voxel(volume, where)
+    column_mm, row_mm, _ = volume.spacing_mm
+    voxels = np.stack([x + moved[:, 0] / column_mm, y + moved[:, 1] / row_mm, np.full(len(moved), round(z))], axis=1)
+    return np.asarray(voxels @ volume.affine[:3, :3].T + volume.affine[:3, 3])
+
+
+def stain(result: state.Result) -> Stain | None:
+    """The slide's stain, fitted as the model's own preparation fits it; None where none can be."""
+    slide = result.case.inputs.get("he")
+    return _stain(result.case.id) if isinstance(slide, Slide) else None
+
+
+@st.cache_resource(scope="session", max_entries=4, show_spinner=False)
+def _stain(case_id: str) -> Stain | None:
+    from cmssd_core.slide import stain as stains
+    from cmssd_core.slide.patches import PatchSettings, bag
+
+    result = next((each for each in (state.result(), state.pinned_result()) if each and each.case.id == case_id), None)
+    slide = None if result is None else result.case.inputs.get("he")
+    if not isinstance(slide, Slide):
+        return None
+    spec, chosen = model().spec, settings()
+    cut = PatchSettings(patch_px=spec.patch_px, mpp=spec.patch_mpp, max_patches=chosen.max_patches)
+    try:
+        return stains.fit(bag(slide, settings=cut)[0].patches)
+    except InputError:
+        return None
+
+
+def slice_mm(volume: Volume, index: int, near: Point | None) -> Point:
+    """A place on slice `index` (from 0, as in Prediction.slices): straight through `near`, else the slice's middle."""
+    shape = volume.voxels.shape[1:]
+    axis = 2 - lay_out(volume.affine, shape).orientation.axes[0]
+    voxel = (np.array(shape[::-1]) - 1) / 2
+    if near is not None:
+        voxel = np.linalg.solve(volume.affine[:3, :3], np.asarray(near) - volume.affine[:3, 3])
+    voxel[axis] = index
+    x, y, z = volume.affine[:3, :3] @ voxel + volume.affine[:3, 3]
+    return float(x), float(y), float(z)
+
+
+def slice_of(volume: Volume, voxel: tuple[int, int, int]) -> int:
+    """The slice (from 0) that a voxel (x, y, z) lies on."""
+    return voxel[2 - lay_out(volume.affine, volume.voxels.shape[1:]).orientation.axes[0]]
+
+
+def heart(result: state.Result) -> Point | None:
+    """Where to look first: the middle of the tumour on the slice that shows most of it; None without an MRI."""
+    from cmssd_core.report.display import MASK, most_tumour
+
+    volume, prediction = result.case.inputs.get("mri"), result.prediction
+    if not isinstance(volume, Volume):
+        return None
+    grid = prediction.maps.get("tumour")
+    if grid is None or not prediction.slices:
+        return None
+    index = most_tumour(prediction)
+    axis = lay_out(volume.affine, grid.shape).orientation.axes[0]
+    for name in ("tumour", "bone"):
+        plane = np.argwhere(np.moveaxis(prediction.maps[name], axis, 0)[index] >= MASK)
+        if len(plane):
+            zyx = np.insert(plane.mean(axis=0), axis, index)
+            x, y, z = volume.affine[:3, :3] @ zyx[::-1] + volume.affine[:3, 3]
+            return float(x), float(y), float(z)
+    return slice_mm(volume, index, None)

@@ -1,0 +1,44 @@
+"""The viewers' JavaScript: where it lies once built, and what to say where it was not."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+FOLDER = Path(__file__).with_name("static")
+NAMES = ("mri", "slide")
+UNBUILT = (
+    "The interactive viewers are not built in this checkout, so plain pictures stand in for them: run "
+    "`python -m dashboard.viewers.build` once (or `make install`) and reload this page."
+)
+
+
+def path(name: str) -> Path | None:
+    """The script of a viewer; None where there is no such viewer or it is not built."""
+    there = FOLDER / f"{name}.js"
+    return there if name in NAMES and there.is_file() else None
+
+
+def ready() -> bool:
+    """Whether both viewers are built."""
+    return all(path(name) is not None for name in NAMES)
+
+
+def loader(name: str) -> str:
+    """The few lines of JavaScript that a component is registered with: they fetch the script by its content's name."""
+    there = path(name)
+    assert there is not None, f"{name} is not built"
+    return _LOADER.replace("ADDRESS", f"/viewers/{name}.js?v={_version(there, there.stat().st_mtime_ns)}")
+
+
+@lru_cache(maxsize=8)
+def _version(there: Path, _mtime_ns: int) -> str:
+    return hashlib.sha256(there.read_bytes()).hexdigest()[:16]
+
+
+_LOADER = """export default async function (component) {
+  const viewer = await import(location.origin + "ADDRESS");
+  return viewer.default(component);
+}
+"""

@@ -1,0 +1,31 @@
+"""Case: one patient's reading on one screen: who, how severe, both images linked, quality, areas, report."""
+
+import streamlit as st
+
+from dashboard import widgets
+from dashboard.parts import case as parts
+from dashboard.services import cohort as cohorts
+
+left, middle, right = st.columns([2, 3, 2], vertical_alignment="center")
+left.header("Case", anchor=False)
+with middle, widgets.guarded("reading the cohort"):
+    parts.chooser(cohorts.opened())
+result = parts.wanted()
+if result is None:
+    st.markdown("Choose a case of the open cohort above, or upload one on **Analyse**.")
+    st.stop()
+with right:
+    parts.pin(result)
+parts.head(result)
+widgets.figures(result.prediction)
+parts.viewers(result)
+parts.comparison(result)
+left, right = st.columns(2)
+with left:
+    st.subheader("Quality of the inputs")
+    widgets.findings(result.prediction.quality)
+with right:
+    st.subheader("Take it with you")
+    widgets.downloads(result)
+with st.expander("What was done, and how long it took"):
+    widgets.doings(result.prediction)
