@@ -19,6 +19,7 @@ page = rights.navigation(
         st.Page(PAGES / "cohort.py", title="Cohort", icon=":material/groups:"),
         st.Page(PAGES / "performance.py", title="Performance", icon=":material/insights:"),
         st.Page(PAGES / "what_if.py", title="What-if", icon=":material/experiment:"),
+        st.Page(PAGES / "explain.py", title="Explain", icon=":material/center_focus_strong:"),
         st.Page(PAGES / "review.py", title="Review", icon=":material/rate_review:"),
         st.Page(PAGES / "models.py", title="Models", icon=":material/neurology:"),
     ]

@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from cmssd_core import inference
-from cmssd_core.cases import prepare, registered
+from cmssd_core.cases import collate, prepare, registered
 from cmssd_core.config import Settings
 from cmssd_core.corrupted import draw, raw_bag
 from cmssd_core.corruptions import LEVELS, corrupt_bag, corrupt_volume
+from cmssd_core.explain.modality_shapley import ModalityShares, modality_shares
 from cmssd_core.inference import Predictor, Progress
 from cmssd_core.slide.patches import PatchSettings
 from cmssd_core.slide.prepare import normalised
@@ -116,6 +117,30 @@ def sweep(
         found.append((level, ask(bench, change, donor=donor, progress=at).prediction))
     tell(1.0, "done")
     return tuple(found)
+
+
+def shares(
+    bench: Bench, change: Change | None = None, *, donor: Case | None = None, progress: Progress | None = None
+) -> ModalityShares:
+    """Exact Shapley share of each modality in the malignancy logit of the changed case, or of the original."""
+    change, tell = canonical(change or Change()), progress or (lambda share, what: None)
+    _check(bench.case, change, donor)
+    tell(0.0, "making the change")
+    ready = _prepared(bench, change, *_changed(bench, change, donor), tell)
+    predictor = bench.predictor
+    batch = inference.moved(collate([ready], predictor.spec), predictor.device)
+    with inference.precision(predictor.device), bench.memory.over(predictor.model):
+        return modality_shares(
+            predictor.model, batch, before_each=lambda share: tell(0.4 + 0.6 * share, "running the network")
+        )
+
+
+def patches(bench: Bench, change: Change, *, donor: Case | None = None) -> PatchBag | None:
+    """The patches as the model reads them under a change; None where the slide is away or was never there."""
+    change = canonical(change)
+    _check(bench.case, change, donor)
+    slide = _changed(bench, change, donor)[0].inputs.get("he")
+    return _bag(bench, change, slide)[0] if isinstance(slide, Slide) else None
 
 
 def _check(case: Case, change: Change, donor: Case | None) -> None:

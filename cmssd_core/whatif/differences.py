@@ -88,13 +88,18 @@ def map_change(before: Prediction, after: Prediction) -> MapChange | None:
     return MapChange(gained_ml=float((other & ~one).sum()) * ml, lost_ml=float((one & ~other).sum()) * ml, dice=overlap)
 
 
+def covered(change: Change, after: Prediction) -> bool:
+    """Whether what calibration says of the answer holds: nothing is made up, and it was calibrated on such cases."""
+    form = canonical(change)
+    return form == Change(off=form.off) and "coverage" in (after.uncertainty or {})
+
+
 def doubts(change: Change, before: Prediction, after: Prediction) -> tuple[str, ...]:
     """What the changed answer is worth: whether its interval holds, what is unlike the images known, the gate alone."""
     form, said = canonical(change), []
     told, known = after.uncertainty or {}, before.uncertainty or {}
     coverage = f"{told['coverage']:.0%}" if "coverage" in told else ""
-    whole = form == Change(off=form.off)
-    if form and coverage and not whole:
+    if form and coverage and not covered(form, after):
         said.append(
             f"The weights were calibrated on unchanged inputs: on this made-up one neither the {coverage} interval nor "
             "the calibrated probability is covered."
