@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 Positions = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
 UNKNOWN = "not known"
 MOST_CHOICES = 40  # a column of more different words is text, not a choice
 #: column -> its name on screen. Other columns bear their own.
@@ -185,6 +186,28 @@ def from_query(query: Mapping[str, str], columns: Facets) -> View:
     if column in columns or column in ("number", "case_id"):
         view = replace(view, sort=column, descending=sort.endswith("-"))
     return view
+
+
+def in_box(xy: FloatArray, x: tuple[float, float], y: tuple[float, float]) -> npt.NDArray[np.bool_]:
+    """Which points (point, 2) lie in a box given by two of its corners."""
+    inside: npt.NDArray[np.bool_] = (
+        (xy[:, 0] >= min(x)) & (xy[:, 0] <= max(x)) & (xy[:, 1] >= min(y)) & (xy[:, 1] <= max(y))
+    )
+    return inside
+
+
+def in_lasso(xy: FloatArray, x: FloatArray, y: FloatArray) -> npt.NDArray[np.bool_]:
+    """Which points (point, 2) lie inside a closed line through the corners x, y, by the even-odd rule."""
+    inside = np.zeros(len(xy), dtype=bool)
+    if len(x) < 3:
+        return inside
+    near = np.flatnonzero(in_box(xy, (x.min(), x.max()), (y.min(), y.max())))
+    px, py, odd = xy[near, 0], xy[near, 1], np.zeros(len(near), dtype=bool)
+    for x0, y0, x1, y1 in zip(x, y, np.roll(x, -1), np.roll(y, -1), strict=True):
+        if y0 != y1:
+            odd ^= ((y0 > py) != (y1 > py)) & (px < (x1 - x0) * (py - y0) / (y1 - y0) + x0)
+    inside[near] = odd
+    return inside
 
 
 def packed(rows: Positions) -> str:

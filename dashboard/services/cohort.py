@@ -13,7 +13,7 @@ import streamlit as st
 
 from cmssd_core.config import settings
 from cmssd_core.types import InputError
-from dashboard import selection
+from dashboard import cohort_view, selection
 from dashboard.services import case as cases
 
 #: Columns that say that a predictions.parquet is of cases, not of tiles or masks alone.
@@ -148,7 +148,8 @@ def joined(cohort: Path, *, given: str = "both", model: str | None = None) -> pd
     given: "both" (all there is), "mri" or "he". model: None = the first of `models`. Columns: those of the table, and
     `number` (row from 0), `inputs` (one of INPUTS), `severity_true` (the table's severity_pct, else from the masks),
     and of predictions.parquet the model's `p_malignant`, `severity_pct`, `dice`, ...; `answered`, `called` (1 at
-    THRESHOLD and above), `severity_error` (answer - truth) and `problem`, the sentence of a case that was refused. Shared by all sessions: don't change it in place.
+    THRESHOLD and above), `severity_error` (answer - truth) and `problem`, the sentence of a case that was refused.
+    Shared by all sessions: don't change it in place.
     """
     there = State.of(cohort)
     folder = results_folder(cohort)
@@ -183,6 +184,21 @@ def _joined(there: State, answers: State | None, given: str, model: str | None) 
         called=(both["p_malignant"] >= THRESHOLD).astype(float).where(there_is),
         severity_error=both["severity_pct"] - both["severity_true"] if "severity_pct" in both else float("nan"),
     )
+
+
+def facets(cohort: Path, *, given: str = "both", model: str | None = None) -> cohort_view.Facets:
+    """What one can filter, sort and colour `joined` by."""
+    folder, there = results_folder(cohort), State.of(cohort)
+    answers = None if folder is None else State.of(folder / "predictions.parquet")
+    name = model or next(iter(models(cohort)), None)
+    if there is None:
+        return {}
+    return _facets(there, answers, given, name)
+
+
+@st.cache_resource(max_entries=12, show_spinner=False)
+def _facets(there: State, answers: State | None, given: str, model: str | None) -> cohort_view.Facets:
+    return cohort_view.facets(_joined(there, answers, given, model))
 
 
 def _inputs(rows: pd.DataFrame) -> pd.Categorical:
