@@ -1,0 +1,214 @@
+"""The Explain page's case: what is asked, the maps on both images, how far to trust them, and two beside each other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from cmssd_core.explain.baselines import BASELINES
+from cmssd_core.explain.question import ExplainSettings
+from cmssd_core.explain.targets import TARGETS
+from cmssd_core.types import Attribution, BoolArray, Slide, Volume
+from dashboard import state, widgets
+from dashboard.parts import explain_place
+from dashboard.parts.working import progress, was_stopped
+from dashboard.services import explain as service
+from dashboard.services import reading
+from dashboard.services.explain import Question
+from dashboard.viewers import mri, slide
+
+OWN, METHOD, MODEL = "nothing", "another method", "another model"
+FIRST, SECOND = "gradcam", "integrated_gradients"
+Asked = tuple[Question, BoolArray | None]
+
+
+def questions(result: state.Result) -> list[Asked]:
+    """What the reader asks: one question, or two to be compared."""
+    models, table = service.models(), service.methods()
+    first, second, third, fourth = st.columns([3, 3, 3, 2], vertical_alignment="bottom")
+    weights = first.selectbox(
+        "Model", list(models), format_func=models.__getitem__, key="explain_model",
+        help="The model in use, and others that are shipped.",
+    )  # fmt: skip
+    target, region, mask = _target(result, weights, second)
+    names = list(table)
+    method = third.selectbox(
+        "Method", names, index=names.index(FIRST), format_func=lambda name: table[name].label, key="explain_method",
+        help="How the map is made; what each one is, and is not, stands beside its map.",
+    )  # fmt: skip
+    chosen = _settings(fourth)
+    asked = Question(result.case.id, method, target, region, weights, chosen)
+    left, right, _ = st.columns([3, 3, 5], vertical_alignment="bottom")
+    choices = [OWN, METHOD, *([MODEL] if len(models) > 1 else [])]
+    beside = left.selectbox("Compare with", choices, key="explain_beside")
+    if beside == METHOD:
+        others = [name for name in names if name != method]
+        start = others.index(SECOND) if SECOND in others else 0
+        other = right.selectbox(
+            "Second method", others, index=start, format_func=lambda name: table[name].label, key="explain_second"
+        )
+        return [(asked, mask), (replace(asked, method=other), mask)]
+    if beside == MODEL:
+        rest = [each for each in models if each != weights]
+        other_model = right.selectbox("Second model", rest, format_func=models.__getitem__, key="explain_second_model")
+        return [(asked, mask), (replace(asked, weights=other_model), mask)]
+    return [(asked, mask)]
+
+
+def _target(result: state.Result, weights: Path | None, column: Any) -> tuple[str, str, BoolArray | None]:
+    on_offer = service.targets(weights)
+    target = column.selectbox(
+        "What is explained", list(on_offer), format_func=lambda name: on_offer[name].capitalize(), key="explain_target",
+        help="One number of the model's answer: the malignancy (as a logit), the severity, or a map in a region.",
+    )  # fmt: skip
+    if not TARGETS[target].regional:
+        return target, "", None
+    left, right = st.columns([2, 1])
+    radius = right.slider("Radius of the ball, mm", 2, 40, 10, key="explain_radius")
+    voxel = explain_place.marked(result)
+    there = service.regions(result, voxel, float(radius))
+    if voxel is None:
+        right.markdown(":small[Click on the MRI below to mark a voxel.]")
+    if not there:
+        left.info("There is no region yet: mark a voxel on the MRI first.", icon=":material/info:")
+        return "malignant", "", None
+    words = left.selectbox("In which region", list(there), key="explain_region")
+    return target, service.region_key(words, there[words]), there[words]
+
+
+def _settings(column: Any) -> ExplainSettings:
+    with column.popover("Settings", icon=":material/tune:", width="stretch"):
+        st.markdown("What an image without content is. Another baseline gives another map.")
+        mri_name, he_name = (
+            st.selectbox(label, list(BASELINES[name]), format_func=lambda each, n=name: BASELINES[n][each][0],
+                         key=f"explain_baseline_{name}")
+            for name, label in (("mri", "Baseline of the MRI"), ("he", "Baseline of the slide"))
+        )  # fmt: skip
+    return ExplainSettings(baseline_mri=mri_name, baseline_he=he_name)
+
+
+def answered(result: state.Result, asked: Asked, number: int) -> Attribution | None:
+    """The map: at once where it is instant or known, else after a press; None while there is none."""
+    question, mask = asked
+    there = service.known(question)
+    if there is not None:
+        return there
+    method, key = service.methods()[question.method], f"explain_{number}"
+    stopped = was_stopped(key)
+    if method.slow or stopped:
+        if stopped:
+            st.info("Stopped; nothing was kept.", icon=":material/stop_circle:")
+        pressed = st.button(
+            f"Draw {method.label}", type="primary", key=f"draw_{number}", icon=":material/brush:",
+            help="Takes seconds to a minute on two cores.",
+        )  # fmt: skip
+        if not pressed:
+            return None
+    with widgets.guarded("explaining the answer"), progress(method.label, key) as tell:
+        return service.ask(question, result, mask, tell)
+    return None
+
+
+def badges(told: Attribution) -> None:
+    """What was asked, whether it adds up, how long it took, and what it is and is not."""
+    if told.gap is not None:
+        colour = "green" if told.gap <= 0.05 else "orange" if told.gap <= 0.15 else "red"
+        sums = f":{colour}-badge[:material/functions: adds up but for {told.gap:.1%}]"
+    elif service.methods()[told.method].additive:
+        sums = ":gray-badge[:material/functions: too small a difference to judge its sum]"
+    else:
+        sums = ":gray-badge[:material/functions: promises no sum]"
+    took = f":blue-badge[:material/timer: {told.seconds:.1f} s]"
+    evidence = ":red-badge[:material/block: not evidence] " if told.method == "gate" else ""
+    st.markdown(f"{evidence}{sums} {took} :gray-badge[{widgets.plain(told.effort)}]")
+    start = "" if told.baseline_value is None else f" Without content ({told.baseline}): {told.baseline_value:+.2f}."
+    st.markdown(
+        f"**{widgets.plain(told.label)}** of **{widgets.plain(told.target)}** = {told.value:+.2f} "
+        f"{widgets.plain(told.unit)}.{widgets.plain(start)} {service.methods()[told.method].meaning}"
+    )
+    for note in told.notes:
+        st.markdown(f":small[{widgets.plain(note)}]")
+    st.markdown(f":small[:gray[Model {widgets.plain(told.model_id)}, trained on: {widgets.plain(told.trained)}]]")
+
+
+@st.fragment
+def maps(result: state.Result, told: list[Attribution]) -> None:
+    """One map on MRI and slide beside each other, or two maps in two columns that move together."""
+    opacity = st.slider("Opacity of the maps", 0.0, 1.0, 0.5, 0.05, key="explain_opacity")
+    with widgets.guarded("drawing the maps"):
+        if len(told) == 1:
+            badges(told[0])
+            left, right = st.columns(2)
+            with left:
+                st.markdown("#### MRI")
+                _mri(result, told[0], opacity, 0, None, 560)
+            with right:
+                st.markdown("#### H&E slide")
+                _slide(result, told[0], opacity, 0, None, 560)
+        else:
+            _beside(result, told, opacity)
+        explain_place.said(result, told, opacity)
+
+
+def _beside(result: state.Result, told: list[Attribution], opacity: float) -> None:
+    values = service.alike(*told)
+    names = {"mri": "MRI", "he": "slide"}
+    agree = ", ".join(f"{names[name]} **{value:+.2f}**" for name, value in values.items())
+    st.markdown(
+        f"Rank correlation of the two maps: {agree.replace('-', '−') or 'not defined, one of them is flat'}. "
+        ":small[1 = the same order of places, 0 = no relation. One case: no interval.]"
+    )
+    same = told[0].method == told[1].method and told[0].unit == told[1].unit
+    ends: dict[str, float | None] = {"mri": None, "he": None}
+    if same:  # the same colours mean the same values
+        for name in ends:
+            found = [service.limit(t.maps[name]) for t in told if name in t.maps]
+            ends[name] = max(found, default=None)
+        sums = [abs(v).max() for t in told if (v := service.patch_values(t)) is not None]
+        ends["he"] = max((float(v) for v in sums), default=None)
+    for number, (column, each) in enumerate(zip(st.columns(2), told, strict=True)):
+        with column:
+            badges(each)
+            _mri(result, each, opacity, number, ends["mri"], 460)
+            _slide(result, each, opacity, number, ends["he"], 400)
+
+
+def _mri(result: state.Result, told: Attribution, opacity: float, number: int, end: float | None, tall: int) -> None:
+    volume = result.case.inputs.get("mri")
+    if not isinstance(volume, Volume):
+        st.info("No MRI was given.", icon=":material/info:")
+        return
+    own = service.overlay(told, opacity=opacity, end=end)
+    layers = [own] if own is not None else []
+    if own is None:
+        st.info(f"{told.label} draws no map on the MRI.", icon=":material/info:")
+    of = reading.ref(result)
+    layers += [replace(each, shown=False) for each in (*reading.overlays(result), *reading.truths(of, volume))
+               if own is None or each.name != own.name]  # fmt: skip
+    click = mri.viewer(
+        volume, layers, key=f"explain_mri_{result.case.id[:12]}_{number}", at_mm=reading.heart(result),
+        site_mm=reading.site(result), link="explain", height_px=tall,
+    )  # fmt: skip
+    explain_place.mark_voxel(result, click)
+
+
+def _slide(result: state.Result, told: Attribution, opacity: float, number: int, end: float | None, tall: int) -> None:
+    whole = result.case.inputs.get("he")
+    if not isinstance(whole, Slide):
+        st.info("No slide was given.", icon=":material/info:")
+        return
+    layer, there = service.patch_layer(told, opacity=opacity, end=end), service.patches(told, result)
+    if layer is None or there is None:
+        st.info(f"{told.label} draws no map on the slide.", icon=":material/info:")
+    layers = [layer] if layer is not None and there is not None else []
+    if there is not None:
+        rest = [each for each in reading.layers(result) if len(each.values) == len(there.xy)]
+        layers += [replace(each, shown=False) for each in rest]
+    click = slide.viewer(
+        whole, layers, key=f"explain_slide_{result.case.id[:12]}_{number}", patches=there, link="explain",
+        height_px=tall,
+    )  # fmt: skip
+    explain_place.mark_patch(result, click)
