@@ -105,7 +105,7 @@ def _matrix(scope: Scope, at: float, judged: Judged) -> None:
         on_select=_clicked, selection_mode="points",
     )  # fmt: skip
     st.segmented_control(
-        "Select the cases of a field", list(confusion.CELLS), key="cell", on_change=_unselect,
+        "Select the cases of a field", list(confusion.CELLS), key="cell", on_change=_unselect, wrap=True,
         format_func=lambda name: f"{confusion.CELLS[name][2]} ({getattr(judged, name):,})",
     )  # fmt: skip
 

@@ -13,8 +13,8 @@ from dashboard.services import performance as service
 from dashboard.services.performance import Scope
 from dashboard.views import charts, errors, forest, told
 
-MAPS = {"dice": ("Dice", 1.0), "iou": ("IoU", 1.0), "hd95_mm": ("95 % Hausdorff distance, mm", None)}
-ATTRIBUTES = {"centre": "Centre", "scanner": "Scanner", "field_t": "Field, tesla", "sex": "Sex", "age": "Age, years"}
+MAPS = {"dice": ("Dice", 1.0), "iou": ("IoU", 1.0), "hd95_mm": ("HD95, mm", None)}
+ATTRIBUTES = {"sex": "Sex", "age": "Age, years", "field_t": "Field, tesla", "scanner": "Scanner", "centre": "Centre"}
 NAMED = "Named slices"
 FIGURES = {
     "AUC": "auc",
@@ -152,7 +152,8 @@ def _selected_here(scope: Scope) -> None:
 @st.fragment
 def subgroups(scope: Scope) -> None:
     """One figure in every group of an attribute, or in the named slices, against all cases."""
-    there = [ATTRIBUTES[name] for name in service.groups(scope)]
+    known = service.groups(scope)
+    there = [title for name, title in ATTRIBUTES.items() if name in known]
     if selection.slices(scope.cohort):
         there.append(NAMED)
     if not there:
@@ -163,8 +164,8 @@ def subgroups(scope: Scope) -> None:
         return
     left, right = st.columns(2)
     by = left.segmented_control("By", there, default=there[0], key="by", required=True)
-    name = right.segmented_control("Figure", list(FIGURES), default="Sensitivity", key="group_figure", required=True)
-    figure, at = FIGURES[name or "Sensitivity"], 0.5
+    name = right.segmented_control("Figure", list(FIGURES), default="Accuracy", key="group_figure", required=True)
+    figure, at = FIGURES[name or "Accuracy"], 0.5
     if figure in ("sensitivity", "specificity", "accuracy"):
         chosen, _ = threshold(scope)
         at = 0.5 if chosen is None else chosen

@@ -112,10 +112,10 @@ def headline(scope: Scope) -> None:
     for column, (name, figure, digits) in zip(
         st.columns(4),
         (
-            ("Area under the ROC curve", found.auc, 3),
-            ("Brier score, 0 is best", trust.brier, 3),
-            ("Dice of the map, malignant cases", dice, 3),
-            ("Severity, mean error in points", off, 1),
+            ("AUC", found.auc, 3),
+            ("Brier score (0 best)", trust.brier, 3),
+            ("Dice, malignant", dice, 3),
+            ("Severity error, pts", off, 1),
         ),
         strict=True,
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,7 +74,7 @@ def beside(weights: Path) -> tuple[Path | None, Path | None]:
 
 
 def card(entry: Entry) -> str | None:
-    """The model card as markdown, without its title; None where there is none."""
+    """The model card as markdown, without its title and with small headings; None where there is none."""
     if entry.card is None:
         return None
     try:
@@ -81,7 +82,7 @@ def card(entry: Entry) -> str | None:
     except (OSError, ValueError):
         raise InputError(f"{entry.card.name} cannot be read, expected a text in UTF-8; copy it anew") from None
     first, _, rest = text.partition("\n")
-    return rest if first.startswith("# ") else text
+    return re.sub(r"^## ", "#### ", rest if first.startswith("# ") else text, flags=re.MULTILINE)
 
 
 def about(entry: Entry, progress: Progress) -> About:

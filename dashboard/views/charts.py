@@ -20,7 +20,7 @@ def chart(*, x: str, y: str, tall_px: int = 400, legend: bool = True) -> go.Figu
         font={"size": 14},
         margin={"l": 8, "r": 16, "t": 28, "b": 8},
         showlegend=legend,
-        legend={"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top", "font": {"size": 14}},
+        legend={"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top", "font": {"size": 14}, "traceorder": "normal"},
         hoverlabel={"font": {"size": 14}},
         dragmode=False,
         clickmode="event+select",

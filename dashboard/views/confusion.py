@@ -11,10 +11,10 @@ from dashboard.views.told import number
 
 #: Cell -> (truly malignant, called malignant, its name).
 CELLS = {
-    "tp": (True, True, "called rightly malignant"),
+    "tp": (True, True, "rightly malignant"),
     "fn": (True, False, "missed malignant"),
     "fp": (False, True, "false alarm"),
-    "tn": (False, False, "called rightly benign"),
+    "tn": (False, False, "rightly benign"),
 }
 RIGHT, WRONG, INK = "#14597e", "#9c4221", "#ffffff"
 
@@ -31,7 +31,7 @@ def matrix(found: Judged, *, chosen: str | None = None) -> go.Figure:
             marker={"color": RIGHT if malignant == positive else WRONG,
                     "line": {"color": "#f2c14e", "width": 5 if name == chosen else 0}},
             text=[f"<b>{count:,}</b><br>{title}<br>{share}"], textposition="inside", insidetextanchor="middle",
-            textangle=0, textfont={"size": 16, "color": INK}, constraintext="none", name=title,
+            textangle=0, textfont={"size": 15, "color": INK}, constraintext="none", name=title,
             # The one that is not selected must not fade until its text cannot be read.
             selected={"marker": {"opacity": 1}}, unselected={"marker": {"opacity": 1}},
             hovertemplate=f"{title}: {count:,}; click to select these cases<extra></extra>",
@@ -65,4 +65,4 @@ def _share(figure: Figure, *, whole: bool) -> str:
     )
     digits = 1 if figure.n >= 200 else 0
     told = [number(each, digits, percent=True) for each in (value, low, high)]
-    return f"{told[0]} % ({told[1]} to {told[2]} %) of {figure.n:,}"
+    return f"{told[0]} % of {figure.n:,}<br>({told[1]} to {told[2]} %)"

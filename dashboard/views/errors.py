@@ -41,7 +41,8 @@ def distribution(values: Values, label: Label, *, title: str, top: float | None 
             hovertemplate=f"{name}: %{{y}} cases<br>%{{hovertext}}<extra></extra>",
         )  # fmt: skip
     figure.update_layout(barmode="stack")
-    figure.update_yaxes(rangemode="tozero", tickformat=",d")
+    tallest = int(np.histogram(values, edges)[0].max())
+    figure.update_yaxes(rangemode="tozero", tickformat=",d", **({"dtick": 1} if tallest < 6 else {}))
     figure.update_xaxes(range=[edges[0] - 0.01 * edges[-1], edges[-1] * 1.02])
     return figure
 

@@ -39,11 +39,15 @@ def forest(groups: Mapping[str, Figure], whole: Figure, *, title: str, unit: boo
     for name, f in groups.items():
         if f.value is None or f.low is None:
             figure.add_annotation(
-                x=0.5, xref="x domain", y=name, text=f"{f.reason or 'no interval'}, n = {f.n}", showarrow=False,
-                font={"size": 14, "color": GUIDE},
+                x=0.01, xref="x domain", xanchor="left", y=name, text=f"{f.reason or 'no interval'}, n = {f.n}",
+                showarrow=False, font={"size": 14},
             )  # fmt: skip
     figure.update_yaxes(
-        categoryorder="array", categoryarray=names[::-1], type="category", range=[-0.6, len(names) - 0.4]
+        categoryorder="array",
+        categoryarray=names[::-1],
+        type="category",
+        showgrid=False,
+        range=[-0.6, len(names) - 0.4],
     )
     return figure
 
