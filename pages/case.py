@@ -17,15 +17,10 @@ if result is None:
 with right:
     parts.pin(result)
 parts.head(result)
-widgets.figures(result.prediction)
+parts.figures(result)
 parts.viewers(result)
 parts.comparison(result)
-left, right = st.columns(2)
-with left:
-    st.subheader("Quality of the inputs")
-    widgets.findings(result.prediction.quality)
-with right:
-    st.subheader("Take it with you")
-    widgets.downloads(result)
+st.subheader("Take it with you")
+widgets.downloads(result)
 with st.expander("What was done, and how long it took"):
     widgets.doings(result.prediction)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import streamlit as st
@@ -73,7 +74,59 @@ def head(result: state.Result) -> None:
     missing = [label for label in ("age", "body part", "growth plate", "laterality") if label not in reading.facts(of)]
     unknown = f" :gray[· not given: {', '.join(missing)}]" if missing else ""
     st.markdown(f"**{name}** · {said or 'nothing is known of the patient'}{unknown}")
-    st.markdown(f":small[:gray[id `{result.case.id[:12]}`, model `{result.prediction.model_id}`]]")
+
+
+def figures(result: state.Result) -> None:
+    """Severity, malignancy, volume and gate with their doubt, in as little height as they can be read in."""
+    p = result.prediction
+    uncertainty = p.uncertainty or {}
+    if p.severity_pct is None:
+        severity, doubt = "undefined", p.severity_reason or "no reason was recorded"
+    else:
+        coverage = f"{uncertainty['coverage']:.0%} interval" if "coverage" in uncertainty else "interval"
+        low_high = p.severity_interval
+        interval = (
+            "no interval: not calibrated"
+            if low_high is None
+            else f"{coverage} {low_high[0]:.1f} to {low_high[1]:.1f} %"
+        )
+        severity = f"{short_of(100.0, p.severity_pct, 1)} %"
+        doubt = f"{interval}; {f'**{p.tier}** tier, unvalidated' if p.tier else 'no tier'}"
+    outside = "" if p.extraosseous_ml is None else f", {p.extraosseous_ml:.1f} mL of it outside the bone"
+    tumour = "–" if p.tumour_ml is None else f"{p.tumour_ml:.1f} mL"
+    bone = "no MRI was given" if p.bone_ml is None else f"bone envelope {p.bone_ml:.1f} mL{outside}"
+    at_site = "site unregistered" if p.gate_at_site is None else f"{p.gate_at_site:.2f} at the biopsy site"
+    gate = "–" if p.gate_mean is None else f"{p.gate_mean:.2f}"
+    cards = (
+        ("Severity", severity, doubt),
+        ("Probability of malignancy", short_of(1.0, p.p_malignant, 3), _sure(uncertainty)),
+        ("Tumour volume", tumour, bone),
+        ("Mean gate", gate, f"{at_site}; 1 = MRI, 0 = slide; not evidence"),
+    )
+    for column, (label, value, said) in zip(st.columns(4), cards, strict=True):
+        with column.container(border=True, height="stretch", gap="xxsmall"):
+            st.markdown(f":small[{label}]")
+            st.markdown(f"### {value}")
+            st.markdown(f":small[{said}]")
+    told = f"Case `{result.case.id[:12]}`, read by `{p.model_id}`, which learned from {widgets.plain(p.trained)}."
+    st.markdown(f":small[:gray[{told}]]")
+
+
+def short_of(whole: float, value: float, digits: int) -> str:
+    """A number that never looks like the whole it falls short of: 0.9999 of 1 is ">0.999"."""
+    text = f"{value:.{digits}f}"
+    return f">{whole - 10.0**-digits:.{digits}f}" if value < whole and float(text) >= whole else text
+
+
+def _sure(uncertainty: Mapping[str, float]) -> str:
+    """What calibration says of the probability, in a reader's words."""
+    if not {"conformal_benign", "conformal_malignant", "coverage"} <= uncertainty.keys():
+        return "not calibrated"
+    names = [name for name in ("benign", "malignant") if uncertainty[f"conformal_{name}"] >= 0.5]
+    at = f"at {uncertainty['coverage']:.0%}"
+    if len(names) == 1:
+        return f"{at} only “{names[0]}” remains possible"
+    return f"{at} both benign and malignant remain possible" if names else f"{at} neither fits: unlike the known cases"
 
 
 @st.fragment
@@ -89,12 +142,16 @@ def viewers(result: state.Result, *, key: str = "case", height_px: int = 520) ->
                 _mri(result, volume, name, height_px)
             else:
                 st.info("No MRI was given: there is no map and no severity.", icon=":material/info:")
+            st.markdown("#### Quality of the inputs")
+            widgets.findings(result.prediction.quality)
         with right:
             st.markdown("#### H&E slide")
             if isinstance(shown, Slide):
                 _slide(result, shown, name, height_px)
             else:
                 st.info("No slide was given.", icon=":material/info:")
+            if isinstance(volume, Volume) and result.prediction.slices:
+                _areas(result, volume, name)
 
 
 def _mri(result: state.Result, volume: Volume, name: str, height_px: int) -> None:
@@ -121,15 +178,18 @@ def _mri(result: state.Result, volume: Volume, name: str, height_px: int) -> Non
     of = reading.ref(result)
     if of.cohort is not None:
         st.toggle("Show the known answer of the cohort", key=f"truth_{name}")
-    if result.prediction.slices:
-        st.markdown("#### Area of each slice")
-        st.markdown(":small[Click a bar to move the crosshair to its slice.]")
-        index = chosen if chosen is not None else None if click is None else reading.slice_of(volume, click.voxel)
-        st.plotly_chart(
-            areas.slice_areas(result.prediction, index=index, tall_px=260),
-            key=f"areas_{name}", alt=areas.areas_alt(result.prediction), on_select="rerun", selection_mode="points",
-            config=frame.CONFIG | {"scrollZoom": False},
-        )  # fmt: skip
+
+
+def _areas(result: state.Result, volume: Volume, name: str) -> None:
+    chosen, clicked = _chosen_slice(f"areas_{name}"), st.session_state.get(f"clicked_{name}")
+    index = chosen if chosen is not None else None if clicked is None else reading.slice_of(volume, clicked.voxel)
+    st.markdown("#### Area of each slice")
+    st.plotly_chart(
+        areas.slice_areas(result.prediction, index=index, tall_px=250),
+        key=f"areas_{name}", alt=areas.areas_alt(result.prediction), on_select="rerun", selection_mode="points",
+        config=frame.CONFIG | {"scrollZoom": False},
+    )  # fmt: skip
+    st.markdown(":small[Click a bar to move the crosshair to its slice.]")
 
 
 def _chosen_slice(key: str) -> int | None:
@@ -220,5 +280,5 @@ def comparison(result: state.Result) -> None:
         head(other)
     with right:
         pin(other)
-    widgets.figures(other.prediction)
+    figures(other)
     viewers(other, key="pinned", height_px=420)

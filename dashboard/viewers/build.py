@@ -50,7 +50,12 @@ def build(*, anew: bool = False) -> bool:
         room = Path(name)
         for part in PARTS:
             shutil.copy(SOURCE / part, room / part)
-        environment = os.environ | {"PATH": os.pathsep.join([str(node.parent), os.environ.get("PATH", "")])}
+        # node's own list of authorities knows no hospital's proxy; the machine's does. NODE_USE_SYSTEM_CA adds it.
+        environment = (
+            {"NODE_USE_SYSTEM_CA": "1"}
+            | os.environ
+            | {"PATH": os.pathsep.join([str(node.parent), os.environ.get("PATH", "")])}
+        )
         quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
         _run([*npm, "ci", *quiet], room, environment, "npm could not fetch the viewers' packages")
         _run([str(node), "bundle.mjs"], room, environment, "esbuild could not bundle the viewers")

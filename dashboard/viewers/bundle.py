@@ -6,10 +6,12 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
+from dashboard.viewers import build
+
 FOLDER = Path(__file__).with_name("static")
 NAMES = ("mri", "slide")
 UNBUILT = (
-    "The interactive viewers are not built in this checkout, so plain pictures stand in for them: run "
+    "The interactive viewers of this checkout are not built yet, so plain pictures stand in for them: run "
     "`python -m dashboard.viewers.build` once (or `make install`) and reload this page."
 )
 
@@ -21,8 +23,8 @@ def path(name: str) -> Path | None:
 
 
 def ready() -> bool:
-    """Whether both viewers are built."""
-    return all(path(name) is not None for name in NAMES)
+    """Whether both viewers are built, from the sources that lie here."""
+    return build.fresh()
 
 
 def loader(name: str) -> str:

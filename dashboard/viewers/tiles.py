@@ -25,8 +25,8 @@ from cmssd_core.types import Slide
 
 TILE_PX, OVERLAP_PX = 254, 1  # a tile inside the slide is 256 x 256
 QUALITY = 88
-#: One tile may decode at most this many times more source pixels a side than it shows.
-_DEEPEST = 8.0
+#: One tile may decode at most this many source pixels.
+_DEEPEST_PX = 2048 * 2048
 _OVERVIEW_PX = 4096
 
 FileKey = tuple[str, int, int]
@@ -170,7 +170,9 @@ def _cut(slide: Slide, opened: _Open, level: int, column: int, row: int) -> Imag
     zoom = opened.zoom
     downsample = 2.0 ** (zoom.level_count - 1 - level)
     best = opened.source.get_best_level_for_downsample(downsample)
-    if downsample / opened.source.level_downsamples[best] <= _DEEPEST:
+    span = TILE_PX * downsample / opened.source.level_downsamples[best]
+    width, height = opened.source.level_dimensions[best]
+    if min(span, width) * min(span, height) <= _DEEPEST_PX:
         picture: Image.Image = zoom.get_tile(level, (column, row))
         return picture
     with opened.lock:

@@ -21,7 +21,8 @@ class View {
     this.head = element("div", { class: "bar" });
     this.canvas = element("canvas", { "aria-label": "MRI in three planes and 3-D" });
     this.holder = element("div", { class: "fill" }, this.canvas);
-    this.stage = element("div", { class: "stage", tabindex: 0, role: "application" }, this.holder);
+    this.scale = element("div", { class: "tag scale" });
+    this.stage = element("div", { class: "stage", tabindex: 0, role: "application" }, this.holder, this.scale);
     this.said = element("div", { class: "said", "aria-live": "off" });
     this.below = element("div");
     this.hint = element(
@@ -81,9 +82,6 @@ class View {
       sagittalNoseLeft: true,
       showAllOrientationMarkers: true,
       isOrientationTextVisible: true,
-      isRuler: true,
-      rulerColor: [0.93, 0.94, 0.96, 1],
-      rulerWidth: 2,
       crosshairColor: [1, 0.78, 0.2, 0.9],
       crosshairWidth: 1,
       fontColor: [0.93, 0.94, 0.96, 1],
@@ -101,6 +99,11 @@ class View {
     });
     this.setDrag(this.drag);
     await this.nv.attachToCanvas(this.canvas, false);
+    // The 3-D view is cut open from the front, so that what lies inside is seen; the cut itself is not painted.
+    this.nv.opts.clipPlaneColor = [0, 0, 0, 0];
+    this.nv.setClipPlane([0, 180, 0]);
+    this.nv.setRenderAzimuthElevation(200, 12);
+    new ResizeObserver(() => requestAnimationFrame(() => this.measure())).observe(this.stage);
     this.nv.onLocationChange = () => this.tell();
     this.nv.onIntensityChange = () => { this.own = this.nv.volumes[0] && [this.nv.volumes[0].cal_min, this.nv.volumes[0].cal_max]; this.tell(); };
   }
@@ -270,7 +273,8 @@ class View {
     if (!this.nv?.volumes.length) return;
     const mm = pointed ?? this.place();
     const [r, a, s] = mm;
-    const where = `${number(Math.abs(r))} ${r < 0 ? "L" : "R"}, ${number(Math.abs(a))} ${a < 0 ? "P" : "A"}, ${number(Math.abs(s))} ${s < 0 ? "I" : "S"} mm`;
+    const side = (value, letters) => `${Math.abs(value).toFixed(1)} ${letters[value < 0 ? 0 : 1]}`;
+    const where = `${side(r, "LR")}, ${side(a, "PA")}, ${side(s, "IS")} mm`;
     const words = this.values(mm).flatMap(([name, value, unit]) => [
       ` · ${name} `, element("b", {}, typeof value === "string" ? value : number(value)), unit ? ` ${unit}` : "",
     ]);
@@ -282,6 +286,28 @@ class View {
     const at = this.place();
     this.stage.dataset.mm = at.map((each) => each.toFixed(2)).join(",");
     this.stage.dataset.window = `${image.cal_min},${image.cal_max}`;
+    this.measure();
+  }
+
+  // A scale bar, from the mm that lie between two points of the largest plane: all planes share one scale.
+  measure() {
+    const planes = this.nv?.volumes.length ? this.nv.screenSlices.filter((each) => each.axCorSag <= 2) : [];
+    if (!planes.length) return;
+    const wide = planes.reduce((one, other) => (other.leftTopWidthHeight[2] > one.leftTopWidthHeight[2] ? other : one));
+    const [left, top, width, height] = wide.leftTopWidthHeight;
+    const tile = this.nv.screenSlices.indexOf(wide);
+    const [one, other] = [0.3, 0.7].map((share) => {
+      const frac = this.nv.screenXY2TextureFrac(left + share * width, top + height / 2, tile, false);
+      return [...this.nv.frac2mm(frac, 0, true)].slice(0, 3);
+    });
+    const mm = Math.hypot(...one.map((each, axis) => each - other[axis]));
+    const px = (0.4 * width) / (this.nv.uiData.dpr ?? 1);
+    if (!(mm > 0) || !(px > 0)) return;
+    const longest = (90 * mm) / px;
+    const power = 10 ** Math.floor(Math.log10(longest));
+    const length = [5, 2, 1].find((each) => each * power <= longest) * power;
+    this.scale.replaceChildren(`${length} mm`, element("i", { style: `width:${(length * px) / mm}px` }));
+    this.stage.dataset.pxPerMm = (px / mm).toFixed(3);
   }
 
   under(event) {
@@ -315,6 +341,7 @@ class View {
     // Unfocused, the wheel scrolls the page.
     this.stage.addEventListener("wheel", (event) => {
       if (this.stage.getRootNode().activeElement !== this.stage) event.stopImmediatePropagation();
+      else requestAnimationFrame(() => this.tell());
     }, { capture: true, passive: true });
     this.stage.addEventListener("contextmenu", (event) => event.preventDefault());
     keys(this.stage, (event) => {
@@ -343,6 +370,7 @@ class View {
   zoom(by) {
     const [x, y, z, now] = this.nv.scene.pan2Dxyzmm;
     this.nv.setPan2Dxyzmm([x, y, z, Math.min(20, Math.max(0.5, now * by))]);
+    this.measure();
   }
 
   fail(fault) {

@@ -73,7 +73,11 @@ export function rows(layers, known, changed) {
     const state = known.get(layer.name);
     const tick = element("input", {
       type: "checkbox",
-      onchange: (event) => { state.shown = event.target.checked; changed(layer, state); },
+      onchange: (event) => {
+        state.shown = event.target.checked;
+        event.target.closest(".row").classList.toggle("off", !state.shown);
+        changed(layer, state);
+      },
     });
     tick.checked = state.shown;
     const much = element("input", {
@@ -107,7 +111,7 @@ export function rows(layers, known, changed) {
       ends.addEventListener("change", () => { low.textContent = number(layer.negative ? -state.to : layer.low); });
     } else ends = element("div", { class: "ends" }, end("from", "hidden below"), bar, end("to", "value of the last colour"));
     return element(
-      "div", { class: "row", "data-layer": layer.name },
+      "div", { class: state.shown ? "row" : "row off", "data-layer": layer.name },
       element("label", { class: "name" }, tick, layer.name + (layer.unit ? ` (${layer.unit})` : "")),
       ends,
       element("div", { class: "much" }, much, element("span", {}, `${Math.round(state.opacity * 100)} %`)),
