@@ -4,7 +4,7 @@ import streamlit as st
 
 from dashboard import widgets
 from dashboard.parts import cohort as parts
-from dashboard.parts import cohort_import, cohort_plots, cohort_table
+from dashboard.parts import cohort_import, cohort_plots, cohort_table, jobs
 
 st.title("Cohort")
 with widgets.guarded("following the link"):
@@ -18,6 +18,10 @@ if opened is None:
 else:
     with widgets.guarded("reading the cohort"):
         shown = parts.shown(opened)
+        if shown.lacking:
+            with st.container(border=True):
+                st.markdown(f":material/info: {shown.lacking}")
+                jobs.offer(opened)
         cohort_table.bar(shown)
         left, right = st.columns([3, 2], gap="medium")
         with left:

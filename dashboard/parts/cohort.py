@@ -15,7 +15,7 @@ from cmssd_core.types import InputError
 from dashboard import cohort_view, selection
 from dashboard.cohort_view import Choice, Facets, Numbers, View
 from dashboard.services import cohort as cohorts
-from dashboard.services import intake
+from dashboard.services import features, intake
 from dashboard.services import model as predictors
 
 GIVEN = {"both": "all there is", "mri": "MRI alone", "he": "H&E alone"}
@@ -26,7 +26,10 @@ _RESTORED, _SAID = "cohort_restored", "cohort_said"
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """What the page draws. kept: positions that pass the filters, in order; chosen: bool a row, the selected ones."""
+    """What the page draws. kept: positions that pass the filters, in order; chosen: bool a row, the selected ones.
+
+    lacking: what evaluating the cohort would bring, None = nothing.
+    """
 
     cohort: Path
     model: str | None
@@ -36,6 +39,7 @@ class Shown:
     view: View
     kept: cohort_view.Positions
     chosen: npt.NDArray[np.bool_]
+    lacking: str | None = None
 
     def ids(self, positions: cohort_view.Positions) -> list[str]:
         """The case_ids at these rows of the table."""
@@ -96,7 +100,7 @@ def shown(cohort: Path) -> Shown:
     rows = cohorts.joined(cohort, given=given, model=model)
     facets = cohorts.facets(cohort, given=given, model=model)
     with left:
-        st.markdown(_summary(cohort, rows, model, _in_use()))
+        st.markdown(_summary(cohort, rows, model))
     view = _filters(key, facets)
     kept = cohort_view.positions(rows, facets, view)
     chosen = np.zeros(len(rows), dtype=bool)
@@ -104,18 +108,24 @@ def shown(cohort: Path) -> Shown:
     if ids:
         places = pd.Index(rows["case_id"]).get_indexer(list(ids))
         chosen[places[places >= 0]] = True
-    return Shown(cohort, model, given, rows, facets, view, kept, chosen)
+    return Shown(cohort, model, given, rows, facets, view, kept, chosen, _lacking(cohort, model))
 
 
-def _in_use() -> str | None:
-    """The model that would answer now; None where its weights cannot be read, which the sidebar says."""
+def _lacking(cohort: Path, model: str | None) -> str | None:
+    if model is None:
+        return "This cohort has no results yet: probabilities, severities and the plane of features come with them."
+    if features.features(cohort, model) is None:
+        return "These results hold no features, by which like cases are found and drawn; computing them anew adds them."
+    told = cohorts.metrics(cohort) or {}
     try:
-        return predictors.model().model_id
-    except InputError:
+        in_use = predictors.model().model_id
+    except InputError:  # the sidebar says it
         return None
+    known = [about.get("model_id") for about in told.get("models", {}).values()] or [told.get("model_id")]
+    return None if in_use in known else "These answers are not of the model in use now; computing them anew brings it."
 
 
-def _summary(cohort: Path, rows: pd.DataFrame, model: str | None, in_use: str | None) -> str:
+def _summary(cohort: Path, rows: pd.DataFrame, model: str | None) -> str:
     cases, patients = len(rows), rows["patient_id"].nunique()
     told = cohorts.metrics(cohort) or {}
     said = f"**{cases:,}** case{'s' * (cases != 1)} of **{patients:,}** patient{'s' * (patients != 1)}"
@@ -125,12 +135,7 @@ def _summary(cohort: Path, rows: pd.DataFrame, model: str | None, in_use: str | 
     trained = about.get("trained") or told.get("trained") or "not said"
     answered = int(rows["answered"].sum())
     made_by = str(about.get("model_id") or told.get("model_id") or model)
-    said = f"{said}; {answered:,} answered by {_code(made_by)}.\n\n:small[Trained on: {_code(str(trained))}]"
-    return said + (
-        ""
-        if in_use in (None, made_by)
-        else "\n\n:small[:material/history: These answers are not of the model in use now; evaluate anew to compare.]"
-    )
+    return f"{said}; {answered:,} answered by {_code(made_by)}.\n\n:small[Trained on: {_code(str(trained))}]"
 
 
 def _filters(key: str, facets: Facets) -> View:

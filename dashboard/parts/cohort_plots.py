@@ -45,13 +45,8 @@ def plane(of: Shown) -> None:
     """The cases by what the model saw in them. A box or a lasso selects, a click makes a case the current one."""
     found = features.features(of.cohort, of.model)
     if found is None:
-        st.info(
-            "These results hold no features of the cases, so none can be drawn by what the model saw in it. "
-            "Evaluating the cohort anew adds them."
-            if of.model is not None
-            else "No features yet: they come with the results of an evaluation.",
-            icon=":material/scatter_plot:",
-        )
+        st.info("Without features of the cases none can be drawn by what the model saw in it.",
+                icon=":material/scatter_plot:")  # fmt: skip
         return
     if len(found.rows) < features.FEWEST:
         st.info(f"{len(found.rows)} case(s) have features; a plane of them needs {features.FEWEST}.")

@@ -58,24 +58,38 @@ def features(cohort: Path, model: str | None) -> Features | None:
 
 @st.cache_resource(max_entries=6, show_spinner="Reading the features")
 def _features(there: State, kept: State, model: str) -> Features | None:
+    import pyarrow.parquet as parquet
+    from pyarrow import ArrowException
+    from pyarrow import array as pa_array
+
     try:
-        found = pd.read_parquet(kept.path)
-    except (OSError, ValueError):
+        columns = set(parquet.read_schema(kept.path).names)
+        kinds = [kind for kind in KINDS if kind in columns]
+        if not {"case_id", "model"} <= columns:
+            return None
+        named = pd.read_parquet(kept.path, columns=["case_id", "model"])
+        mine = ((named["model"] == model) & ~named.duplicated()).to_numpy()
+        rows = pd.Index(cohorts.table(Path(there.path))["case_id"]).get_indexer(named["case_id"])
+        for kind in kinds:
+            # As one array: pandas would make a Python object of each of 100,000 lists.
+            lists = parquet.read_table(kept.path, columns=[kind])[kind].combine_chunks()
+            keep = mine & (rows >= 0) & lists.is_valid().to_numpy(zero_copy_only=False)
+            if not keep.any():
+                continue
+            vectors = lists.filter(pa_array(keep))
+            wide = len(vectors[0])
+            flat = vectors.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
+            if wide == 0 or flat.size != wide * len(vectors):
+                continue
+            values, at = flat.reshape(-1, wide), rows[keep]
+            sound = np.isfinite(values).all(axis=1)
+            values, at = values[sound], at[sound]
+            spread = values.std(axis=0)
+            values = (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+            return Features(at, values, KINDS[kind]) if len(at) >= 2 else None
+    except (OSError, ValueError, ArrowException):
         return None
-    kind = next((k for k in KINDS if k in found and found[k].notna().any()), None)
-    if kind is None or not {"case_id", "model"} <= set(found.columns):
-        return None
-    mine = found[(found["model"] == model) & found[kind].notna()].drop_duplicates("case_id")
-    order = pd.Index(cohorts.table(Path(there.path))["case_id"])
-    rows = order.get_indexer(mine["case_id"])
-    vectors = mine[kind].to_numpy()[rows >= 0]
-    if len(vectors) < 2 or len({len(v) for v in vectors}) > 1:
-        return None
-    values = np.stack(vectors).astype(np.float64)
-    sound = np.isfinite(values).all(axis=1)
-    values, rows = values[sound], rows[rows >= 0][sound]
-    spread = values.std(axis=0)
-    return Features(rows, (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1.0), KINDS[kind])
+    return None
 
 
 def plane(cohort: Path, model: str | None, method: str) -> Plane | None:
