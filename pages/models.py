@@ -19,7 +19,7 @@ with widgets.guarded("reading the weights"):
         if made_of.open:
             parts.parts(catalogue.about(entry, lambda share, what: None))
             parts.offered()
-    with training, widgets.guarded("reading the training's metrics"):
+    with training:
         if training.open:
             parts.curves(entry)
     with against, widgets.guarded("comparing"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from cmssd_core.evaluation.thresholds import Judged
-from dashboard import rights, selection
+from dashboard import rights, selection, widgets
 from dashboard.parts import case_list
 from dashboard.parts.performance import Titles
 from dashboard.parts.threshold import threshold
@@ -23,6 +23,7 @@ RATES = {
 
 
 @st.fragment
+@widgets.guarded("judging the answers")
 def discrimination(scope: Scope, named: Titles) -> None:
     """ROC, matrix and shares at a threshold that moves, precision and recall, and the answers against each other."""
     if not len(service.labelled(scope)[1]):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard import rights, selection
+from dashboard import rights, selection, widgets
 from dashboard.parts import case_list
 from dashboard.parts.threshold import threshold
 from dashboard.services import performance as service
@@ -32,6 +32,7 @@ WORST = {
 
 
 @st.fragment
+@widgets.guarded("reading the maps' figures")
 def maps(scope: Scope) -> None:
     """Distributions of Dice, IoU and HD95; a click on a bar selects its cases."""
     rows = service.rows(scope)
@@ -73,6 +74,7 @@ def severity(scope: Scope) -> None:
 
 
 @st.fragment
+@widgets.guarded("comparing severities")
 def _severity(scope: Scope) -> None:
     rows = service.rows(scope)
     both = rows[rows["severity_pct"].notna() & rows["severity_true"].notna()]
@@ -150,6 +152,7 @@ def _selected_here(scope: Scope) -> None:
 
 
 @st.fragment
+@widgets.guarded("judging subgroups")
 def subgroups(scope: Scope) -> None:
     """One figure in every group of an attribute, or in the named slices, against all cases."""
     known = service.groups(scope)
@@ -185,6 +188,7 @@ def subgroups(scope: Scope) -> None:
 
 
 @st.fragment
+@widgets.guarded("listing failures")
 def failures(scope: Scope) -> None:
     """Calls that are wrong and sure of it, and the cases worst in map or severity; each can be opened."""
     if not rights.session_may("cases"):

@@ -8,6 +8,7 @@ import streamlit as st
 
 from cmssd_core.evaluation.metrics import Figure
 from cmssd_core.evaluation.roc import Difference, McNemar
+from dashboard import widgets
 from dashboard.parts.performance import titles
 from dashboard.services import catalogue
 from dashboard.services import cohort as cohorts
@@ -121,6 +122,7 @@ def offered() -> None:
 
 
 @st.fragment
+@widgets.guarded("reading the training's metrics")
 def curves(entry: Entry) -> None:
     """The losses of the training run that made the weights."""
     history = catalogue.history(entry)

@@ -1,0 +1,163 @@
+"""The models page without a browser: parts sum up to the whole, what is not there is said, comparisons are paired."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import scored
+import showcase
+from sklearn.metrics import accuracy_score, roc_auc_score
+from streamlit.testing.v1 import AppTest
+
+from cmssd_core.config import settings
+from cmssd_core.listing import gflop, parts
+from cmssd_core.models import MODELS
+from cmssd_core.run_folder import history
+from cmssd_core.types import InputError
+from dashboard.services import catalogue
+from dashboard.views import training
+
+ROOT = Path(__file__).resolve().parents[1]
+SECTIONS = ("Model card", "Parts", "Training", "Compare on the cohort")
+CSV = """step,stage,learning_rate,total,malignant,severity,gradient_norm,validation,seconds
+0,slide alone,1e-5,4.0,4.0,,3.0,,1.0
+1,slide alone,1e-3,3.0,3.0,,3.0,,1.0
+2,both,1e-3,5.0,2.0,3.0,3.0,,1.0
+3,both,1e-4,2.5,1.0,1.5,3.0,2.75,1.0
+"""
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    return showcase.weights(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(autouse=True)
+def installation(tmp_path, monkeypatch, weights):
+    """A run folder whose weights are in use, without card and curves yet."""
+    (tmp_path / "run").mkdir()
+    shutil.copy(weights, tmp_path / "run" / "weights.safetensors")
+    monkeypatch.setenv("CMSSD_WEIGHTS", str(tmp_path / "run" / "weights.safetensors"))
+    monkeypatch.setenv("CMSSD_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("CMSSD_COHORT", str(tmp_path / "cohort"))
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+def opened(section: str) -> AppTest:
+    app = AppTest.from_file(str(ROOT / "dashboard" / "main.py"), default_timeout=120).run()
+    app.switch_page("../pages/models.py")
+    app.session_state["part"] = section
+    app.run()
+    assert not app.exception
+    return app
+
+
+def everything(app: AppTest) -> str:
+    return " ".join(str(e.value) for kind in ("markdown", "error", "warning", "info", "metric") for e in app.get(kind))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_parts_sum_up_to_the_whole_and_each_is_counted_as_torch_counts_it(name):
+    model = MODELS[name]("compact")
+    found = parts(model)
+    assert sum(part.parameters for part in found) == sum(p.numel() for p in model.parameters())
+    assert sum(part.gflop for part in found) == pytest.approx(gflop(model))
+    for part in found:
+        if part.name:
+            assert part.parameters == sum(p.numel() for p in getattr(model, part.name).parameters())
+    assert max(part.gflop for part in found) > 0.05
+
+
+def test_the_page_shows_parts_that_are_those_of_the_weights_in_use():
+    app = opened("Parts")
+    model = MODELS["cmssd"]("compact")
+    table = app.table[0].value
+    counted = sum(int(cell.replace(",", "")) for cell in table["parameters"])
+    assert counted == sum(p.numel() for p in model.parameters())
+    assert app.metric[0].value == f"{counted / 1e6:.2f} million"
+    assert "map decoder" in table["part"].tolist()
+
+
+def test_a_card_beside_the_weights_is_shown_and_a_missing_one_is_said(tmp_path):
+    assert any("No model card" in i.value for i in opened("Model card").info)
+    (tmp_path / "run" / "model_card.md").write_text("# a\n\n**Research use only.**\n\n## Measured\n", encoding="utf-8")
+    said = everything(opened("Model card"))
+    assert "**Research use only.**" in said
+    assert "#### Measured" in said
+
+
+def test_training_curves_of_a_run_folder_are_shown_and_missing_ones_are_said(tmp_path):
+    assert any("No training curves" in i.value for i in opened("Training").info)
+    (tmp_path / "run" / "metrics.csv").write_text(CSV, encoding="utf-8")
+    app = opened("Training")
+    assert "4 steps, from 0 to 3" in everything(app)
+    app.multiselect(key="terms").set_value(["severity", "gradient_norm"]).run()
+    assert not app.exception
+    assert len(app.get("plotly_chart")) == 1
+
+
+def test_curves_that_are_no_table_are_one_sentence(tmp_path):
+    path = tmp_path / "run" / "metrics.csv"
+    for text in ("", "a,b\n1,2\n", "step,total\nx,y\n", "step,total\n", "\0\0"):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(InputError, match="expected the table"):
+            history(path)
+    assert any("expected the table" in e.value for e in opened("Training").error)
+
+
+def test_stages_and_means_of_spans_are_what_a_hand_gets(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text(CSV, encoding="utf-8")
+    table = history(path)
+    assert training.stages(table) == [(0.0, "slide alone"), (2.0, "both")]
+    long = pd.DataFrame({"step": np.arange(1500.0), "total": np.arange(1500.0) + 1})
+    line = training.curves(long, ["total"], logarithmic=False).data[0]
+    assert len(line.x) == 500
+    assert (line.x[0], line.y[0], line.y[-1]) == (1.0, 2.0, 1499.0)
+
+
+def test_the_comparison_is_scikit_learns_on_the_cases_both_answered(tmp_path):
+    folder = scored.cohort(tmp_path / "cohort", models=("first", "second"), refused=3)
+    rows = pd.read_parquet(folder / "results" / "predictions.parquet")
+    one, other = (rows[(rows["model"] == m) & (rows["given"] == "both")] for m in ("first", "second"))
+    other = other.iloc[5:]
+    rest = rows[(rows["model"] != "second") | (rows["given"] != "both")]
+    pd.concat([rest, other]).to_parquet(folder / "results" / "predictions.parquet")
+    app = opened("Compare on the cohort")
+    app.selectbox(key="compare_second").set_value("MRI and H&E, second").run()
+    assert "**52 cases have both answers.**" in everything(app)
+    table = app.table[0].value.set_index("figure")
+    both = one[one["case_id"].isin(other["case_id"])]
+    for column, frame in ((0, both), (1, other)):
+        label, p = frame["malignant"] == 1, frame["p_malignant"]
+        assert table.loc["Area under the ROC curve"].iloc[column].startswith(f"{roc_auc_score(label, p):.3f} (")
+        assert table.loc["Accuracy at 0.5"].iloc[column].startswith(f"{accuracy_score(label, p >= 0.5):.3f} (")
+    assert "DeLong's paired test" in everything(app)
+    assert "McNemar's exact test" in everything(app)
+
+
+def test_one_kind_of_answer_or_none_is_nothing_to_compare(tmp_path):
+    assert any("No cohort with results" in i.value for i in opened(SECTIONS[3]).info)
+    folder = scored.cohort(tmp_path / "cohort")
+    path = folder / "results" / "predictions.parquet"
+    rows = pd.read_parquet(path)
+    rows[rows["given"] == "both"].to_parquet(path)
+    assert any("nothing to compare" in i.value for i in opened(SECTIONS[3]).info)
+
+
+def test_weights_in_use_come_first_and_calibrations_are_no_weights(monkeypatch):
+    found = catalogue.entries()
+    assert found[0].in_use
+    assert found[0].weights.name == "weights.safetensors"
+    assert not [one for one in found if "calibration" in one.weights.name or "tiles" in one.weights.name]
+    monkeypatch.delenv("CMSSD_WEIGHTS")
+    settings.cache_clear()
+    shipped = catalogue.entries()
+    assert len({one.weights for one in shipped}) == len(shipped) == len(found) - 1
+    assert shipped[0].card is not None
