@@ -1,8 +1,13 @@
-"""Baselines: what an image without content is, by name. Each is a choice, so each is shown beside the map."""
+"""Baselines: what an image without content is, by name. Each is a choice, so each is shown beside the map.
+
+A path of Integrated Gradients starts at the blurred image, not at an even one: group normalisation blows up what is
+left of an image at a thousandth of its contrast, so on the way from an even image the whole answer changes within the
+first thousandth, and a map would tell of that whisper (docs/explainability.md has the measurement).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -59,14 +64,25 @@ BASELINES: dict[str, dict[str, tuple[str, Callable[[Tensor, Tensor], Tensor]]]] 
 NAMES = {"mri": "MRI", "he": "H&E"}
 
 
-def baselines(bridge: Bridge, settings: ExplainSettings) -> tuple[tuple[Tensor, ...], str]:
+def path_start(bridge: Bridge, settings: ExplainSettings) -> tuple[tuple[Tensor, ...], str]:
+    """Where a path to the images starts: `baselines` of settings.baseline_mri and baseline_he."""
+    return baselines(bridge, {"mri": settings.baseline_mri, "he": settings.baseline_he})
+
+
+def fill(bridge: Bridge, settings: ExplainSettings) -> tuple[tuple[Tensor, ...], str]:
+    """What stands in for a part that is taken away: `baselines` of settings.fill_mri and fill_he."""
+    return baselines(bridge, {"mri": settings.fill_mri, "he": settings.fill_he})
+
+
+def baselines(bridge: Bridge, chosen: Mapping[str, str]) -> tuple[tuple[Tensor, ...], str]:
     """The baseline of each of a Bridge's inputs, with their shapes, and what they are in words.
 
+    chosen: names in BASELINES by modality.
     Padding, and a contrast that is not there (all zeros), are as they are. Raises InputError for an unknown name.
     """
     found, words = [], []
     for name, given in zip(bridge.names, bridge.inputs, strict=True):
-        asked = {"mri": settings.baseline_mri, "he": settings.baseline_he}[name]
+        asked = chosen[name]
         if asked not in BASELINES[name]:
             raise InputError(
                 f"baseline {asked!r} came for {NAMES[name]}, expected one of {', '.join(BASELINES[name])}; choose one"

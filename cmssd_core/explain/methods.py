@@ -12,7 +12,7 @@ import torch
 from cmssd_core.cases import collate, prepare
 from cmssd_core.config import Settings
 from cmssd_core.config import settings as default_settings
-from cmssd_core.explain import gradients
+from cmssd_core.explain import ablation, gradients, occlusion, superpixels
 from cmssd_core.explain.forward import Bridge
 from cmssd_core.explain.placing import placed, region_on
 from cmssd_core.explain.question import ExplainSettings, Found, Progress, Question
@@ -68,6 +68,46 @@ METHODS: dict[str, Method] = {
         "up.",
         signed=False,
         slow=True,
+    ),
+    "occlusion": Method(
+        "Occlusion",
+        occlusion.occlusion,
+        "What the target loses when a window is covered. Slow, and asks the model itself; a covered window is a "
+        "picture the model has not seen before.",
+        signed=True,
+        slow=True,
+    ),
+    "kernel_shap": Method(
+        "KernelShap",
+        superpixels.kernel_shap,
+        "Shapley values of a hundred superpixels of both images, estimated from random mixtures: noisy, coarse, and "
+        "they add up.",
+        signed=True,
+        additive=True,
+        slow=True,
+    ),
+    "lime": Method(
+        "LIME",
+        superpixels.lime,
+        "Weights of a simple model of the target in random mixtures of superpixels. Noisy; another seed gives "
+        "another map.",
+        signed=True,
+        slow=True,
+    ),
+    "criterion_ablation": Method(
+        "Criterion ablation",
+        ablation.criterion_ablation,
+        "What the target loses when the region of a pathological criterion is covered, beyond what covering the same "
+        "shape elsewhere costs.",
+        signed=True,
+        slow=True,
+    ),
+    "modality_shapley": Method(
+        "Modality shares",
+        ablation.modality_shapley,
+        "How the answer parts among MRI and slide: exact Shapley values. Not the gate: the two hardly agree.",
+        signed=True,
+        additive=True,
     ),
 }
 

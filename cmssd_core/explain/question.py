@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -19,10 +19,11 @@ BYTES_A_PIXEL = 1500  # what a forward without gradient needs at most, for each 
 class ExplainSettings:
     """Settings of all methods; each reads its own.
 
-    baseline_mri, baseline_he: names in explain.baselines. memory_mb: bound on what a method holds at once.
+    baseline_mri, baseline_he: where Integrated Gradients' path starts; fill_mri, fill_he: what stands in for a part
+    that a method takes away; names in explain.baselines. memory_mb: bound on what a method holds at once.
     seed: of whatever is drawn.
-    Integrated Gradients: steps = None bisects the path until the residual is at most `tolerance` of the difference, at
-    most `max_steps` points; a number takes that many Gauss-Legendre points, as Captum does.
+    Integrated Gradients: steps = None halves pieces of the path until the residual is at most `tolerance` of the
+    difference, at most `max_steps` points; a number takes that many Gauss-Legendre points, as Captum does.
     Occlusion: windows of window_px, stride_px apart; window_slices deep (None = as deep as keeps to max_windows); on
     `modalities`, and there on `slices` of the prepared MRI and `patches` of the bag alone (None = all).
     SmoothGrad: samples, noise as a part of the image's own deviation (noise_mri in z-scores, noise_he of [0, 1]).
@@ -30,8 +31,10 @@ class ExplainSettings:
     Criterion ablation: controls = how many shifted regions of the same shape are blanked beside.
     """
 
-    baseline_mri: str = "mean"
-    baseline_he: str = "white"
+    baseline_mri: str = "blur"
+    baseline_he: str = "blur"
+    fill_mri: str = "mean"
+    fill_he: str = "white"
     memory_mb: int = 1536
     seed: int = 0
     steps: int | None = None
@@ -120,8 +123,56 @@ def as_maps(names: tuple[str, ...], tensors: tuple[Tensor, ...]) -> dict[str, Te
     return maps
 
 
-def together(question: Question, rows: list[tuple[Tensor, ...]]) -> Tensor:
-    """f of several changed inputs (each a tuple of (case, ...)) in one pass: (row, case)."""
-    stacked = tuple(torch.cat(parts) for parts in zip(*rows, strict=True))
-    found: Tensor = question.bridge(*stacked).unflatten(0, (len(rows), question.bridge.cases))
-    return found
+def one_by_one(question: Question, run: Callable[[Question], Found]) -> Found:
+    """A method that takes one case, on all cases of the batch in turn."""
+    cases = question.bridge.cases
+    if cases == 1:
+        return run(question)
+    answers = []
+    for case in range(cases):
+        bridge = Bridge(question.bridge.model, only(question.bridge.batch, case), question.bridge.target)
+        marks = tuple(replace(mark, mask=mark.mask[case : case + 1]) for mark in question.marks)
+
+        def tell(share: float, what: str, case: int = case) -> None:
+            question.tell((case + share) / cases, what)
+
+        answers.append(run(replace(question, bridge=bridge, marks=marks, tell=tell)))
+    first = answers[0]
+    shapes = {(name, values.shape) for one in answers for name, values in one.maps.items()}
+    if len(shapes) != len(first.maps):
+        raise ValueError("cases of one batch lack different modalities; explain them one by one")
+
+    def joined(name: str) -> Tensor | None:
+        parts = [getattr(one, name) for one in answers]
+        return None if parts[0] is None else torch.cat(parts)
+
+    value = joined("value")
+    assert value is not None
+    return Found(
+        maps={name: torch.cat([one.maps[name] for one in answers]) for name in first.maps},
+        value=value,
+        effort=first.effort,
+        baseline=first.baseline,
+        baseline_value=joined("baseline_value"),
+        gap=joined("gap"),
+        shares=tuple(shares for one in answers for shares in one.shares),
+        notes=first.notes,
+    )
+
+
+def only(batch: Batch, case: int) -> Batch:
+    """One case of a batch, as a batch."""
+    row = slice(case, case + 1)
+
+    def cut(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor[row] for name, tensor in tensors.items()}
+
+    return Batch(
+        batch.ids[row],
+        cut(batch.inputs),
+        cut(batch.valid),
+        cut(batch.present),
+        batch.patch_mm[row],
+        batch.site_voxel[row],
+        batch.spacing_mm[row],
+    )
