@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from cmssd_core import store as storage
 from cmssd_core.cases import collate, prepare
 from cmssd_core.config import Settings
 from cmssd_core.config import settings as default_settings
-from cmssd_core.explain import ablation, gradients, occlusion, superpixels
+from cmssd_core.explain import ablation, gradients, kept, occlusion, superpixels
+from cmssd_core.explain.criteria import Outline, mark
 from cmssd_core.explain.forward import Bridge
 from cmssd_core.explain.placing import placed, region_on
-from cmssd_core.explain.question import ExplainSettings, Found, Progress, Question
+from cmssd_core.explain.question import ExplainSettings, Found, Mark, Progress, Question
 from cmssd_core.explain.targets import Target
 from cmssd_core.inference import Predictor, moved
 from cmssd_core.models.base import Model
-from cmssd_core.types import Attribution, Batch, Case, FloatArray, InputError, frozen
+from cmssd_core.types import Attribution, Batch, Case, InputError, frozen
 
 
 @dataclass(frozen=True)
@@ -120,32 +122,45 @@ def explain(
     *,
     settings: ExplainSettings | None = None,
     progress: Progress | None = None,
+    criteria: Sequence[Outline] = (),
     program: Settings | None = None,
+    store: storage.Store | None = None,
 ) -> Attribution:
     """Where a target of a model's answer comes from. A Case is prepared as for `predict`; a Batch holds one case.
 
-    target: None = the malignancy logit. progress(share, what) is called from time to time and may raise to cancel.
-    Raises InputError where the method, the target or the input cannot be used. Hold the model's lock: the model is not
-    altered, but two explanations at once take twice the memory.
+    target: None = the malignancy logit. criteria: of this Case, for methods that ask for them. store: where a Case's
+    answer of a Predictor is kept and looked for. progress(share, what) is called from time to time and may raise to
+    cancel. Raises InputError where the method, the target or the input cannot be used. Hold the model's lock: the model
+    is not altered, but two explanations at once take twice the memory.
     """
     settings, program, target = settings or ExplainSettings(), program or default_settings(), target or Target()
     tell = progress or (lambda share, what: None)
     started = time.perf_counter()
+    kind = chosen(method)
+    key = None
+    if store is not None and isinstance(asked, Case) and isinstance(predictor, Predictor):
+        key = kept.key(asked, predictor, method, target, settings, criteria, program)
+        known = kept.found(store, key, asked)
+        if known is not None:
+            return replace(known, seconds=round(time.perf_counter() - started, 3))
     model = predictor.model if isinstance(predictor, Predictor) else predictor
+    prepared: Case | None = None
+    marks: tuple[Mark, ...] = ()
     if isinstance(asked, Case):
         tell(0.02, "preparing the images")
         prepared = prepare(asked, spec=model.spec, settings=program)
         target = replace(target, region=region_on(target.region, asked, prepared))
         batch = collate([prepared], model.spec)
+        marks = tuple(mark(one, asked, prepared) for one in criteria if one.criterion.modality in prepared.inputs)
     else:
-        prepared, batch = None, asked
+        batch = asked
         if len(batch.ids) != 1:
             raise ValueError(f"a batch of {len(batch.ids)} cases came; explain takes one, `found` takes several")
-    device = next(model.parameters()).device
-    answer = found(moved(batch, device), model, method, target, settings=settings, progress=tell)
+    answer = found(batch, model, method, target, settings=settings, progress=tell, marks=marks)
     tell(0.97, "placing the maps on the images")
-    kind = METHODS[method]
-    inputs = {name: frozen(_array(values[0])) for name, values in answer.maps.items()}
+    inputs = {
+        name: frozen(np.ascontiguousarray(values[0].float().cpu().numpy())) for name, values in answer.maps.items()
+    }
     where = placed(inputs, asked if isinstance(asked, Case) else None, prepared)
     told = Attribution(
         case_id=batch.ids[0],
@@ -170,6 +185,8 @@ def explain(
         notes=answer.notes,
         seconds=round(time.perf_counter() - started, 3),
     )
+    if key is not None and store is not None:
+        told = kept.keep(store, key, told)
     tell(1.0, "done")
     return told
 
@@ -182,18 +199,19 @@ def found(
     *,
     settings: ExplainSettings | None = None,
     progress: Progress | None = None,
-    background: Batch | None = None,
+    marks: tuple[Mark, ...] = (),
 ) -> Found:
     """The same for all cases of a Batch at once, as tensors with the case first: what an audit asks."""
+    kind = chosen(method)
+    with torch.inference_mode(False):
+        bridge = Bridge(model, moved(batch, next(model.parameters()).device), target or Target())
+        tell = progress or (lambda share, what: None)
+        marks = tuple(replace(one, mask=one.mask.to(bridge.batch.spacing_mm.device)) for one in marks)
+        return kind.run(Question(bridge, settings or ExplainSettings(), tell, marks))
+
+
+def chosen(method: str) -> Method:
+    """A row of METHODS. Raises InputError where there is none of that name."""
     if method not in METHODS:
         raise InputError(f"method {method!r} came, expected one of {', '.join(METHODS)}; choose one of these")
-    with torch.inference_mode(False):
-        bridge = Bridge(model, batch, target or Target())
-        question = Question(
-            bridge, settings or ExplainSettings(), progress or (lambda share, what: None), background=background
-        )
-        return METHODS[method].run(question)
-
-
-def _array(values: torch.Tensor) -> FloatArray:
-    return np.ascontiguousarray(values.float().cpu().numpy())
+    return METHODS[method]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import map_coordinates
 
 from cmssd_core.mri.mask import place
 from cmssd_core.mri.prepare import onto
@@ -56,14 +57,19 @@ def region_on(region: BoolArray | None, case: Case, prepared: Case) -> BoolArray
         raise InputError(
             f"a region of {region.shape} voxels came for an MRI of {volume.voxels.shape[1:]}; draw it on this very MRI"
         )
-    moved = place(region, volume.affine, like=grid)
-    if not moved.any():  # thinner than half a pixel of the prepared grid: the nearest voxels to its own
-        from scipy.ndimage import map_coordinates
-
-        index = np.indices(grid.voxels.shape[1:]).reshape(3, -1)[::-1]
-        way = np.linalg.inv(volume.affine) @ grid.affine
-        at = (way[:3, :3] @ index + way[:3, 3:])[::-1]
-        moved = map_coordinates(region.astype(np.float32), at, order=1).reshape(grid.voxels.shape[1:]) > 0
+    moved = on_grid(region, volume.affine, like=grid)
     if not moved.any():
         raise InputError("the region lies outside what the model reads of this MRI; draw another")
     return moved
+
+
+def on_grid(mask: BoolArray, affine: Affine, *, like: Volume) -> BoolArray:
+    """A mask (z, y, x) on another grid; one too thin to fill half a voxel there is every voxel it touches."""
+    moved = place(mask, affine, like=like)
+    if moved.any() or not mask.any():
+        return moved
+    index = np.indices(like.voxels.shape[1:]).reshape(3, -1)[::-1]
+    way = np.linalg.inv(affine) @ like.affine
+    at = (way[:3, :3] @ index + way[:3, 3:])[::-1]
+    touched: BoolArray = map_coordinates(mask.astype(np.float32), at, order=1).reshape(like.voxels.shape[1:]) > 0
+    return touched

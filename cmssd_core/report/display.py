@@ -15,9 +15,11 @@ from cmssd_core.types import Affine, FloatArray, Prediction, Uint8Array, Volume
 SHOWN_FROM, OPACITY, MASK = 0.05, 0.4, 0.5
 ATTENTION_TITLE = "where the gate weighted the MRI - not evidence"
 
-#: Ten anchors of matplotlib's perceptually uniform tables (CC0); the same ten that Plotly draws on screen.
+#: Ten anchors of matplotlib's perceptually uniform tables (CC0), the same ten that Plotly draws on screen; and Cynthia
+#: Brewer's purple to orange, which colour-blind readers tell apart, for values of either sign.
 _ANCHORS = {
     "magma": "000004 180f3d 440f76 721f81 9e2f7f cd4071 f1605d fd9668 feca8d fcfdbf",
+    "puor": "2d004b 542788 8073ac b2abd2 d8daeb f7f7f7 fee0b6 fdb863 e08214 b35806 7f3b08",
     "viridis": "440154 482878 3e4989 31688e 26828e 1f9e89 35b779 6ece58 b5de2b fde725",
 }
 
@@ -54,7 +56,7 @@ def lay_out(affine: Affine, shape_zyx: tuple[int, ...]) -> Layout:
 
 
 def lut(name: str) -> Uint8Array:
-    """A colour table, uint8 (256, 3): "magma" or "viridis"."""
+    """A colour table, uint8 (256, 3): "magma", "viridis" or "puor"."""
     anchors = np.array([[int(h[i : i + 2], 16) for i in (0, 2, 4)] for h in _ANCHORS[name].split()], float)
     at = np.linspace(0, len(anchors) - 1, 256)
     return (
