@@ -69,8 +69,10 @@ def _set(case_ids: list[str]) -> None:
 def _slices(of: Shown, count: int) -> None:
     """Saves the selection under a name, and brings one back."""
     with st.form("cohort_slice_form", border=False, clear_on_submit=True):
-        name = st.text_input("Name of a new slice", max_chars=60, help="Seen by all who open this cohort here; no "
-                             "patient's name, please.")  # fmt: skip
+        name = st.text_input(
+            "Name of a new slice", max_chars=60, key="cohort_slice_name",
+            help="Seen by all who open this cohort here; no patient's name, please.",
+        )  # fmt: skip
         if st.form_submit_button(f"Save the {count:,} selected", disabled=not count, icon=":material/bookmark_add:"):
             with widgets.guarded("saving the slice"):
                 saved = selection.save_slice(of.cohort, name, of.ids(np.flatnonzero(of.chosen)))
