@@ -27,6 +27,7 @@ from cmssd_core.cases import prepare
 from cmssd_core.config import Settings
 from cmssd_core.config import settings as default_settings
 from cmssd_core.evaluation.overlap import dice, hd95, iou
+from cmssd_core.report import notebook
 from cmssd_core.types import Case, InputError, Prediction, Volume
 from cmssd_core.weights_file import DEFAULT
 from cmssd_core.whole import make_folder, write_whole
@@ -64,6 +65,11 @@ class Results:
     models: dict[str, inference.Predictor]
     settings: RunSettings
     corrupted: tuple[str, ...]  # case_ids
+
+    def _repr_html_(self) -> str:
+        refused = self.rows[self.rows["problem"].notna() & self.rows["corruption"].isna()]
+        counts = {"cases": self.rows["case_id"].nunique(), "refused": refused["case_id"].nunique()}
+        return notebook.results(tuple(self.models), **counts, rows=len(self.rows))
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,16 @@ from cmssd_core.evaluation.summary import plain, summarise
 from cmssd_core.inference import THRESHOLD
 from cmssd_core.listing import gflop
 from cmssd_core.report import evaluation as page
+from cmssd_core.report import notebook
 from cmssd_core.types import InputError
 from cmssd_core.whole import write_whole
 
-Metrics = dict[str, Any]
+
+class Metrics(dict[str, Any]):
+    """What metrics.json holds; in a notebook its main figures with their intervals."""
+
+    def _repr_html_(self) -> str:
+        return notebook.metrics(self)
 
 
 def evaluate(
@@ -101,7 +107,7 @@ def metrics(results: Results, cohort: Path) -> Metrics:
     """The figures of a run with what they were measured on: the models, the settings, the generator's oracle."""
     subject, predictor = next(iter(results.models.items()))
     sound = results.rows["problem"].isna()
-    return {
+    told = {
         **summarise(results.rows, subject),
         "predicted": int(results.rows[sound]["case_id"].nunique()),
         "model": subject,
@@ -121,6 +127,15 @@ def metrics(results: Results, cohort: Path) -> Metrics:
         "threshold": THRESHOLD,
         "note": "Research use only. 95 % intervals; patients are the unit.",
     }
+    return Metrics(told)
+
+
+def kept(out: Path) -> Metrics:
+    """What an evaluation left in its folder. Raises InputError where there is none that can be read."""
+    try:
+        return Metrics(json.loads((out / "metrics.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        raise InputError(f"{out.name} holds no metrics.json that can be read; run cmssd evaluate into it") from None
 
 
 def _page(told: Metrics, results: Results, cohort: Path) -> str:
@@ -133,7 +148,7 @@ def _page(told: Metrics, results: Results, cohort: Path) -> str:
     return page.render(told, name=cohort.resolve().name, severities=points)
 
 
-def _oracle(cohort: Path) -> Metrics | None:
+def _oracle(cohort: Path) -> dict[str, Any] | None:
     """What one gets who knows the generator, of a synthetic cohort; None for any other."""
     stated = (cohort if cohort.is_dir() else cohort.parent) / "synth.json"
     if not stated.is_file():

@@ -52,7 +52,6 @@ class Ask:
     weights: Path
     out: Path
     split: str = "all"
-    features: bool = True
     workers: int | None = None
 
 
@@ -169,7 +168,7 @@ def work(folder: Path) -> int:
             _write(folder / _PROGRESS, {"done": done, "of": of})
             last = time.monotonic()
 
-    chosen = RunSettings(split=asked.split, features=asked.features, workers=asked.workers)
+    chosen = RunSettings(split=asked.split, workers=asked.workers)
     ended: dict[str, Any] = {"state": "failed", "refused": None, "sentence": None}
     status = 2
     try:
@@ -263,7 +262,7 @@ def _folder(job_id: str, settings: Settings) -> Path:
 
 def _asked(told: dict[str, Any]) -> Ask:
     places = {name: Path(told[name]) for name in ("cohort", "weights", "out")}
-    return Ask(**places, split=told["split"], features=told["features"], workers=told["workers"])
+    return Ask(**places, split=told["split"], workers=told["workers"])
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
@@ -125,6 +126,9 @@ class Case:
     steps: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
 
+    def _repr_html_(self) -> str:
+        return _in_notebook(self)
+
 
 Noun = TypeVar("Noun", Volume, Slide, PatchBag)
 
@@ -228,6 +232,9 @@ class Prediction:
     steps: tuple[str, ...]
     timings_s: Mapping[str, float]
 
+    def _repr_html_(self) -> str:
+        return _in_notebook(self)
+
 
 @dataclass(frozen=True)
 class Share:
@@ -281,6 +288,11 @@ class Attribution:
     effort: str
     notes: tuple[str, ...]
     seconds: float
+
+
+def _in_notebook(noun: Case | Prediction) -> str:
+    # By name: a noun knows no picture. Jupyter asks for its look, and only then is the drawing loaded.
+    return str(import_module("cmssd_core.report.notebook").shown(noun))
 
 
 def frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
