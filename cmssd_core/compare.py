@@ -92,7 +92,7 @@ def recipe_of(name: str, seed: int, chosen: CompareSettings) -> TrainSettings:
     """The recipe of one run: as many steps whatever the model, none of them saved by stopping early."""
     recipe = replace(chosen.recipe, model=name, size=chosen.size, seed=seed)
     recipe = recipe if chosen.steps is None else scaled(recipe, chosen.steps)
-    recipe = for_needs(recipe, MODELS[name].needs, MODELS[name].optional)
+    recipe = for_needs(recipe, MODELS[name].needs, MODELS[name].optional, judges_damage=MODELS[name].judges_damage)
     return replace(recipe, patience=recipe.steps)
 
 

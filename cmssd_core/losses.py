@@ -123,8 +123,13 @@ def loss(
         away = F.binary_cross_entropy(found.clamp(1e-6, 1 - 1e-6), wanted, reduction="none")
         terms["gate"] = (away * fused).sum() / of
     if output.damage_logits is not None:
-        seen = torch.stack([batch.present["mri"], batch.present["he"]], dim=1)
-        wrong = F.binary_cross_entropy_with_logits(output.damage_logits.float(), targets.damage, reduction="none")
-        terms["damage"] = (wrong * seen).sum() / of
+        terms["damage"] = damage_term(output.damage_logits, targets, batch, cases=of)
     total = torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum()
     return {"total": total, **terms}
+
+
+def damage_term(logits: Tensor, targets: Targets, batch: Batch, *, cases: int) -> Tensor:
+    """Cross-entropy of the judged damage (case, 2) with the true one, over the modalities that are shown."""
+    seen = torch.stack([batch.present["mri"], batch.present["he"]], dim=1)
+    wrong = F.binary_cross_entropy_with_logits(logits.float(), targets.damage, reduction="none")
+    return (wrong * seen).sum() / cases

@@ -17,7 +17,8 @@ class Stage:
 
     learning_rate: at the top of this stage's cosine. slices, patches: drawn from a case. crop_px: edge of the window
     cut from each slice near the bone, 0 = the whole slice (coarse to fine: cheap steps first). slow_rate: factor on the
-    learning rate of the slide's encoder and the gate, which burst or saturate at rates the MRI needs.
+    learning rate of the slide's encoder and the gate, which burst or saturate at rates the MRI needs. damage_only: only
+    the judgement of damage is computed and learned, which takes hundreds of steps but hardly any time.
     """
 
     name: str
@@ -28,9 +29,11 @@ class Stage:
     patches: int = 6
     crop_px: int = 0
     slow_rate: float = 1.0
+    damage_only: bool = False
 
 
 STAGES = (
+    Stage(name="damage alone", steps=300, learning_rate=3e-3, slices=3, damage_only=True),
     Stage(name="slide alone", steps=300, learning_rate=6e-4, hide="mri", patches=8),
     Stage(name="MRI alone, windows", steps=1500, learning_rate=1.5e-3, hide="he", crop_px=64),
     Stage(name="MRI alone", steps=500, learning_rate=8e-4, hide="he"),
@@ -138,12 +141,16 @@ def _checked(settings: Group) -> Group:
     return settings
 
 
-def for_needs(settings: TrainSettings, needs: tuple[str, ...], optional: tuple[str, ...]) -> TrainSettings:
+def for_needs(
+    settings: TrainSettings, needs: tuple[str, ...], optional: tuple[str, ...], *, judges_damage: bool = False
+) -> TrainSettings:
     """The recipe for a model of these modalities.
 
     A stage that shows it nothing gives its steps to the others; where nothing may be missing nothing is dropped out;
-    one modality has no other to wait for, so nothing learns slowly.
+    one modality has no other to wait for, so nothing learns slowly; a model that judges no damage has no stage for it.
     """
+    if not judges_damage:
+        settings = replace(settings, stages=tuple(s for s in settings.stages if not s.damage_only) or settings.stages)
     if not optional:
         settings = replace(settings, draw=replace(settings.draw, modality_dropout=0.0))
     if len(needs) > 1:

@@ -28,7 +28,7 @@ from cmssd_core.config import Settings
 from cmssd_core.config import settings as default_settings
 from cmssd_core.device import chosen_device
 from cmssd_core.inference import moved
-from cmssd_core.losses import TERMS, Targets, loss
+from cmssd_core.losses import TERMS, Targets, damage_term, loss
 from cmssd_core.models import MODELS
 from cmssd_core.models.base import InputSpec, Model
 from cmssd_core.recipe import Stage, TrainSettings, for_needs, rate, stage_of
@@ -67,7 +67,8 @@ def train(
     chosen = table[table["split"] == "train"]
     if chosen.empty:
         raise InputError("the cohort has no row with split = train; expected a split column; add it")
-    settings = for_needs(settings, MODELS[settings.model].needs, MODELS[settings.model].optional)
+    kind = MODELS[settings.model]
+    settings = for_needs(settings, kind.needs, kind.optional, judges_damage=kind.judges_damage)
     team = _Team()
     device = chosen_device(given)
     if team.first:
@@ -205,7 +206,7 @@ def _draw(
     """The cases `which` as step `step` sees them."""
     hide = stage.hide
     dice = np.random.default_rng([settings.seed, 1, step + 1])
-    if hide is None and dice.random() < settings.draw.modality_dropout:
+    if hide is None and not stage.damage_only and dice.random() < settings.draw.modality_dropout:
         hide = str(dice.choice(["mri", "he"]))
     shown = replace(stage, hide=hide)
     rows: list[Sample] = []
@@ -237,8 +238,12 @@ def _step(
     for part in np.array_split(np.array(mine), min(settings.accumulate, len(mine))) if mine else ():
         batch, targets = _moved(*_draw(paths, [int(i) for i in part], step, stage, settings), device)
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.amp == "bf16"):
-            output = model(batch)
-        terms = loss(output, targets, batch, weights=settings.loss, cases=len(which))
+            told = model.damage(batch) if stage.damage_only else model(batch)
+        if isinstance(told, Tensor):
+            wrong = damage_term(told, targets, batch, cases=len(which))
+            terms = {"total": wrong, "damage": wrong}
+        else:
+            terms = loss(told, targets, batch, weights=settings.loss, cases=len(which))
         terms["total"].backward()
         for i, name in enumerate(("total", *TERMS)):
             if name in terms:

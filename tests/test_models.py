@@ -113,6 +113,8 @@ def test_every_parameter_gets_a_gradient(model: Model) -> None:
     told = [*heads(output).values(), *([] if output.damage_logits is None else [output.damage_logits])]
     sum(value.sum() for value in told).backward()
     without = [name for name, p in model.named_parameters() if p.grad is None or not bool(p.grad.abs().sum() > 0)]
+    # A constant added to every score leaves a softmax as it is: the gradient of that bias is rounding, or nothing.
+    without = [name for name in without if not name.endswith("score.bias") or not name.startswith("pool_")]
     assert without == []
 
 

@@ -32,6 +32,7 @@ from cmssd_core.types import InputError
 from cmssd_core.weights_file import load
 
 ALONE = (
+    Stage(name="damage", steps=1, learning_rate=1e-3, slices=1, patches=1, damage_only=True),
     Stage(name="slide", steps=1, learning_rate=1e-3, hide="mri", slices=1, patches=1),
     Stage(name="windows", steps=2, learning_rate=1e-3, hide="he", slices=1, patches=1, crop_px=32),
     Stage(name="both", steps=3, learning_rate=1e-3, slices=1, patches=1, slow_rate=0.2),
@@ -70,13 +71,13 @@ def rows_of(out: Path) -> list[dict[str, str]]:
 def test_a_run_leaves_what_it_promises(finished: Path) -> None:
     expected = {"config.json", "environment.json", "metrics.csv", "curves.html", "weights.safetensors", CHECKPOINT}
     assert expected <= {p.name for p in finished.iterdir()}
-    assert [int(row["step"]) for row in rows_of(finished)] == list(range(6))
-    assert [row["stage"] for row in rows_of(finished)] == ["slide", *["windows"] * 2, *["both"] * 3]
+    assert [int(row["step"]) for row in rows_of(finished)] == list(range(7))
+    assert [row["stage"] for row in rows_of(finished)] == ["damage", "slide", *["windows"] * 2, *["both"] * 3]
     _, info, _ = load(finished / "weights.safetensors")
     assert info.trained == "4 synthetic cases (preset paper), research use only"
     page = (finished / "curves.html").read_text(encoding="utf-8")
     assert "Research use only" in page
-    assert "slide, steps 0 to 0; windows, steps 1 to 2; both, steps 3 to 5" in page
+    assert "damage, steps 0 to 0; slide, steps 1 to 1; windows, steps 2 to 3; both, steps 4 to 6" in page
     assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
     told = json.loads((finished / "environment.json").read_text(encoding="utf-8"))
     assert told["libraries"]["torch"] == torch.__version__
@@ -99,7 +100,7 @@ def test_a_run_killed_at_any_moment_resumes_bit_exact(finished: Path, cohort: Pa
     assert expected.keys() == found.keys()
     for name in expected:
         assert torch.equal(expected[name], found[name]), name
-    assert [int(row["step"]) for row in rows_of(tmp_path / "run")] == list(range(6))
+    assert [int(row["step"]) for row in rows_of(tmp_path / "run")] == list(range(7))
 
 
 TWO = """
@@ -128,7 +129,7 @@ def test_two_processes_and_one_in_parts_train_the_same_weights(cohort: Path, tmp
     for other in ("parts", "two"):
         found = tensors(tmp_path / other)
         assert max(float((one[name] - found[name]).abs().max()) for name in one) < 1e-5, other
-    assert len(rows_of(tmp_path / "two")) == 6
+    assert len(rows_of(tmp_path / "two")) == 7
     assert json.loads((tmp_path / "two" / "environment.json").read_text(encoding="utf-8"))["processes"] == 2
 
 
@@ -194,7 +195,8 @@ def test_a_recipe_keeps_its_budget_when_scaled_or_fitted_to_one_modality() -> No
     assert alone.steps == run.steps
     assert all(stage.hide != "he" and stage.slow_rate == 1.0 for stage in alone.stages)
     assert alone.draw.modality_dropout == 0.0
-    assert for_needs(run, ("mri", "he"), ("mri", "he")) == run
+    assert for_needs(run, ("mri", "he"), ("mri", "he"), judges_damage=True) == run
+    assert not any(stage.damage_only for stage in for_needs(run, ("mri", "he"), ("mri", "he")).stages)
 
 
 def test_every_epoch_shows_every_case_once() -> None:
@@ -288,7 +290,7 @@ def test_the_weights_of_a_run_are_the_best_of_its_looks_at_the_validation_split(
     folder = tiny_cohort(tmp_path / "cohort", cases=6, split="train")
     table = cohorts.read(folder)
     table.assign(split=["train"] * 4 + ["val"] * 2).to_csv(folder / "cohort.csv", index=False)
-    stage = replace(ALONE[2], steps=30, learning_rate=0.3)  # far too fast: it soon gets worse
+    stage = replace(ALONE[3], steps=30, learning_rate=0.3)  # far too fast: it soon gets worse
     out = tmp_path / "run"
     train(folder, out, settings=replace(TINY_RUN, stages=(stage,), validate_every=1, patience=1, warmup=1))
     looks = [float(row["validation"]) for row in rows_of(out)]

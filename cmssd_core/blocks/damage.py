@@ -4,52 +4,65 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from cmssd_core.blocks.encoders import standardise
-from cmssd_core.blocks.passes import flat_slices
+from cmssd_core.blocks.passes import NEIGHBOURS
 from cmssd_core.types import Batch
 
-AT_ONCE = 64  # images
+BANDS = 4
+A_CHANNEL = 4 + 2 * BANDS  # figures that `texture` gives of each channel
+
+
+def texture(images: Tensor) -> Tensor:
+    """Images (n, channel, y, x) -> figures (n, A_CHANNEL * channel), float32.
+
+    Of each channel mean, least, greatest and log spread; of each band of its Laplacian pyramid (Burt and Adelson, IEEE
+    Trans. Commun. 1983) the log of the mean amount, and the log of how unevenly that is spread. Blur, noise, ink and
+    wash-out change these by factors.
+    """
+    x = images.float()
+    told = [x.mean((2, 3)), x.amin((2, 3)), x.amax((2, 3)), 0.5 * (x.var((2, 3)) + 1e-8).log()]
+    for _ in range(BANDS):
+        half = F.avg_pool2d(x, 2)
+        band = x - F.interpolate(half, size=x.shape[-2:], mode="bilinear", align_corners=False)
+        amount = (band.abs().mean((2, 3)) + 1e-4).log()
+        told += [amount, (band.square().mean((2, 3)) + 1e-8).log() - 2 * amount]
+        x = half
+    return torch.cat(told, dim=1)
 
 
 class Damage(nn.Module):
-    """Images of one modality -> one damage a case, a logit.
+    """Images of one modality -> one damage a case, a logit: each image judged by its texture, the case by their mean.
 
-    Blur, noise, ink or a wash-out are texture and absolute intensity, which the encoders normalise away (group
-    normalisation), so this looks with a few strided convolutions without any. An image is described by the mean and the
-    spread of their answers, a case by the mean over its images.
+    The encoders cannot say it: their group normalisation takes away just what blur, noise or ink change.
     """
 
-    def __init__(self, channels: int, widths: tuple[int, int, int] = (12, 16, 24), hidden: int = 32) -> None:
+    def __init__(self, channels: int, hidden: int = 48) -> None:
         super().__init__()
-        first, second, third = widths
-        self.texture = nn.Sequential(
-            nn.Conv2d(channels, first, 3, stride=2, padding=1), nn.ReLU(inplace=False),
-            nn.Conv2d(first, second, 3, stride=2, padding=1), nn.ReLU(inplace=False),
-            nn.Conv2d(second, third, 3, stride=2, padding=1), nn.ReLU(inplace=False),
-        )  # fmt: skip
-        self.describe = nn.Linear(2 * third, hidden)
+        self.describe = nn.Linear(A_CHANNEL * channels, hidden)
         self.activation = nn.ReLU(inplace=False)
         self.score = nn.Linear(hidden, 1)
 
     def forward(self, images: Tensor, valid: Tensor) -> Tensor:
         """images (case * image, channel, y, x), valid bool (case, image) -> (case,) logits."""
-        each = self.activation(self.describe(self._moments(images))).unflatten(0, valid.shape)
+        each = self.activation(self.describe(texture(images))).unflatten(0, valid.shape)
         mean = (each * valid[..., None]).sum(1) / valid.sum(1, keepdim=True).clamp(min=1)
         out: Tensor = self.score(mean).squeeze(1)
         return out
 
-    def _moments(self, images: Tensor) -> Tensor:
-        parts = []
-        for some in images.split(AT_ONCE):
-            seen = self.texture(some).float().flatten(2)
-            parts.append(torch.cat([seen.mean(2), (seen.var(2, unbiased=False) + 1e-6).sqrt()], dim=1))
-        return torch.cat(parts)
-
     @torch.no_grad()
     def fit_start(self, images: Tensor) -> None:
         """Start on the scale of these images."""
-        standardise(self.describe, self._moments(images))
+        standardise(self.describe, texture(images))
+
+
+def shown(batch: Batch, modality: str) -> Tensor | None:
+    """What a modality's damage is judged on: slices without their neighbours, or patches; None where no case has it."""
+    if modality not in batch.inputs or not bool(batch.present[modality].any()):
+        return None
+    images = batch.inputs[modality]
+    return (images[:, :, NEIGHBOURS // 2] if modality == "mri" else images).flatten(0, 1)
 
 
 def damages(mri: Damage, he: Damage, batch: Batch) -> Tensor:
@@ -57,13 +70,10 @@ def damages(mri: Damage, he: Damage, batch: Batch) -> Tensor:
 
     Its number counts for nothing: with one modality the gate has nothing to weigh.
     """
-    out = batch.spacing_mm.new_full((len(batch.ids), 2), -8.0)
-    flat = flat_slices(batch)
-    if flat is not None:
-        found = mri(flat, batch.valid["mri"]).float()
-        out[:, 0] = torch.where(batch.present["mri"], found, out[:, 0])
-    patches = batch.inputs.get("he")
-    if patches is not None and bool(batch.present["he"].any()):
-        found = he(patches.flatten(0, 1), batch.valid["he"]).float()
-        out[:, 1] = torch.where(batch.present["he"], found, out[:, 1])
-    return out
+    out = []
+    for name, judge in (("mri", mri), ("he", he)):
+        images = shown(batch, name)
+        sound = batch.spacing_mm.new_full((len(batch.ids),), -8.0)
+        said = sound if images is None else judge(images, batch.valid[name]).float()
+        out.append(torch.where(batch.present[name], said, sound))
+    return torch.stack(out, dim=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from cmssd_core.types import Batch, ModelOutput
 
@@ -30,13 +30,14 @@ class Model(nn.Module):
     """Base of every model in MODELS.
 
     needs: modalities in the order attribution methods get them. optional: those that may be missing (not all at
-    once). produces: names of the ModelOutput fields that are filled.
+    once). produces: names of the ModelOutput fields that are filled. judges_damage: says how damaged its inputs look.
     """
 
     needs: ClassVar[tuple[str, ...]]
     optional: ClassVar[tuple[str, ...]]
     produces: ClassVar[tuple[str, ...]]
     sizes: ClassVar[tuple[str, ...]]
+    judges_damage: ClassVar[bool] = False
     spec: InputSpec
 
     def __init__(self, size: str = "reference") -> None:
@@ -44,6 +45,10 @@ class Model(nn.Module):
 
     def fit_start(self, batch: Batch) -> None:
         """Fit what the start of training takes from training data; nothing unless a model says otherwise."""
+
+    def damage(self, batch: Batch) -> Tensor:
+        """How damaged the MRI and the slide look, (case, 2) as logits; only where the model judges that."""
+        raise NotImplementedError(f"{type(self).__name__} does not judge damage")
 
     def forward(self, batch: Batch) -> ModelOutput:
         """The forward that predicts is the forward that is explained."""

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from cmssd_core.blocks.branches import head, judge
-from cmssd_core.blocks.damage import Damage, damages
+from cmssd_core.blocks.damage import Damage, damages, shown
 from cmssd_core.blocks.encoders import HEEncoder, MRIEncoder
 from cmssd_core.blocks.layers import AttentionPool, Trunk
 from cmssd_core.blocks.maps import SIGNS, Decoder, decode, finish, signs
@@ -43,6 +43,7 @@ from cmssd_core.models.base import InputSpec, Model
 from cmssd_core.types import Batch, ModelOutput
 
 STRIDE = 4  # of the grid on which the modalities meet
+LEAN = 1.5  # how much a wholly damaged input moves the logit of the gate when training starts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +139,10 @@ class CrossModalGate(nn.Module):
         self.w_cross = nn.Conv2d(2 * fused + 2, 1, 3, padding=1)
         # Start at alpha = 0.88 everywhere, whatever the size of the features: maps are learned through the MRI, and
         # what the slide says of a case still comes through.
+        # It starts out leaning away from what looks damaged.
         nn.init.zeros_(self.w_cross.weight)
+        with torch.no_grad():
+            self.w_cross.weight[:, -2:] = torch.tensor([-LEAN, LEAN]).view(2, 1, 1) / self.w_cross.weight[0, 0].numel()
         if self.w_cross.bias is not None:
             nn.init.constant_(self.w_cross.bias, 2.0)
         self.sigmoid = nn.Sigmoid()
@@ -165,6 +169,7 @@ class CMSSD(Model):
     optional: ClassVar[tuple[str, ...]] = ("mri", "he")
     produces: ClassVar[tuple[str, ...]] = ("tumour_logits", "bone_logits", "malignant_logit", "severity_pct")
     sizes: ClassVar[tuple[str, ...]] = tuple(CONFIGS)
+    judges_damage: ClassVar[bool] = True
 
     def __init__(self, size: str = "reference") -> None:
         super().__init__(size)
@@ -177,7 +182,7 @@ class CMSSD(Model):
         self.phi_he = HEEncoder(config.he_widths, config.depths, config.fused)
         self.pool_patches = AttentionPool(config.fused, config.fused // 2)
         self.mapping = PatchToRegion()
-        self.damage_mri, self.damage_he = Damage(channels), Damage(3)
+        self.damage_mri, self.damage_he = Damage(len(self.spec.contrasts)), Damage(3)
         self.gate = CrossModalGate(config.fused)
         self.pool_fused = AttentionPool(config.fused, config.fused // 2)
         self.decoder = Decoder(channels, fused=config.fused, widths=config.decoder, context=config.fused)
@@ -187,9 +192,13 @@ class CMSSD(Model):
         """Start the H&E projection and the looks for damage on the scale of the batch."""
         if "he" in batch.inputs:
             self.phi_he.standardise(batch.inputs["he"].flatten(0, 1))
-            self.damage_he.fit_start(batch.inputs["he"].flatten(0, 1))
-        if (flat := flat_slices(batch)) is not None:
-            self.damage_mri.fit_start(flat)
+        for name, judge_of in (("mri", self.damage_mri), ("he", self.damage_he)):
+            if (images := shown(batch, name)) is not None:
+                judge_of.fit_start(images)
+
+    def damage(self, batch: Batch) -> Tensor:
+        """How damaged the MRI and the slide look, (case, 2) as logits."""
+        return damages(self.damage_mri, self.damage_he, batch)
 
     def forward(self, batch: Batch) -> ModelOutput:
         """Section 2 from input to severity. A modality that is missing has zero features (section 3.3).
@@ -206,7 +215,7 @@ class CMSSD(Model):
         f_he = self.mapping(bag.vectors, bag.pooled, batch, (slices, height, width)).flatten(0, 1)
         f_mri = torch.zeros_like(f_he) if flat is None else encode_slices(self.phi_mri, flat, batch)
         only = torch.where(batch.present["mri"] & batch.present["he"], torch.nan, batch.present["mri"].float())
-        damage = damages(self.damage_mri, self.damage_he, batch)
+        damage = self.damage(batch)
         fused, alpha = self.gate(
             f_mri, f_he, damage.sigmoid().repeat_interleave(slices, 0), only.repeat_interleave(slices)
         )
