@@ -1,0 +1,142 @@
+"""The Cohort page in a real Chromium: what is drawn around in a plot is ticked in the table; a link brings it back."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlparse
+from urllib.request import ProxyHandler, build_opener
+
+import pytest
+import showcase
+
+CHROMIUM = Path("/usr/bin/chromium")
+ROOT = Path(__file__).resolve().parents[1]
+FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+WAIT_MS = 120_000  # the machine may be shared
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no {CHROMIUM}: install Debian's chromium to run browser tests"),
+]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("served")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    environment = os.environ | {
+        "CMSSD_WEIGHTS": str(showcase.weights(folder)),
+        "CMSSD_CACHE_DIR": str(folder / "cache"),
+        "PYTHONPATH": str(ROOT),
+        "TMPDIR": str(folder),
+    }
+    environment.pop("CMSSD_COHORT", None)
+    command = [sys.executable, "-m", "dashboard.launch", "--headless", "--port", str(port)]
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    opener = build_opener(ProxyHandler({}))
+    for _ in range(240):
+        try:
+            with opener.open(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+                assert json.load(answer)["status"] == "ok"
+            break
+        except OSError:
+            assert process.poll() is None, process.stdout.read() if process.stdout else ""
+            time.sleep(0.5)
+    yield f"http://127.0.0.1:{port}"
+    process.send_signal(signal.SIGTERM)
+    log, _ = process.communicate(timeout=30)
+    assert "synth-000" not in log, "a case's name stands in the log"
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[object]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        yield browser
+        browser.close()
+
+
+def arrived(chromium, address: str):
+    page = chromium.new_context(viewport={"width": 1280, "height": 2000}).new_page()
+    page.set_default_timeout(WAIT_MS)
+    page.goto(address)
+    page.locator("[data-testid=stPlotlyChart] .scatterlayer .point").first.wait_for()
+    page.locator("[data-testid=stDataFrame] canvas").first.wait_for()
+    return page
+
+
+def ticked(page) -> list[str]:
+    """The cases whose rows are ticked in the table, by what it tells a screen reader."""
+    rows = page.locator("[data-testid=stDataFrame]").first.locator("[role=row][aria-selected=true]")
+    return [re.search(r"synth-\d{5}", row.inner_text() or row.text_content()).group() for row in rows.all()]
+
+
+def box(page, chart: int, left: float, right: float) -> None:
+    """Draws a box over a part of a chart, in shares of its width."""
+    area = page.locator("[data-testid=stPlotlyChart]").nth(chart).locator(".nsewdrag").first
+    area.scroll_into_view_if_needed()
+    frame = area.bounding_box()
+    x, y = [frame["x"] + frame["width"] * part for part in (left, right)], frame["y"]
+    page.mouse.move(x[0], y + frame["height"] * 0.03)
+    page.mouse.down()
+    page.mouse.move(sum(x) / 2, y + frame["height"] * 0.5, steps=4)
+    page.mouse.move(x[1], y + frame["height"] * 0.97, steps=4)
+    page.mouse.up()
+
+
+def count(page, words: str) -> None:
+    page.get_by_text(re.compile(words)).first.wait_for()
+
+
+def test_a_box_in_the_plane_ticks_its_cases_in_the_table_and_the_link_brings_them_back(chromium, address):
+    page = arrived(chromium, f"{address}/cohort")
+    assert ticked(page) == []
+    box(page, 0, 0.02, 0.6)
+    page.wait_for_url(re.compile("cases="))
+    rows = parse_qs(urlparse(page.url).query)["cases"][0]
+    numbers = [n for part in rows.split(".") for n in range(int(part.split("-")[0]), int(part.split("-")[-1]) + 1)]
+    expected = [f"synth-{n:05d}" for n in numbers]
+    count(page, rf"{len(expected)} selected")
+    page.wait_for_function(
+        "n => document.querySelectorAll('[data-testid=stDataFrame]')[0]"
+        ".querySelectorAll('[role=row][aria-selected=true]').length === n",
+        arg=len(expected),
+    )
+    assert sorted(ticked(page)) == expected
+    assert "synth" not in page.url
+    # The same address in another browser, which knows nothing of this session.
+    again = arrived(chromium, page.url)
+    count(again, rf"{len(expected)} selected")
+    assert sorted(ticked(again)) == expected
+    for each in (page, again):
+        each.context.close()
+
+
+def test_a_clicked_cell_becomes_the_current_case_and_a_box_in_the_distribution_selects(chromium, address):
+    page = arrived(chromium, f"{address}/cohort")
+    grid = page.locator("[data-testid=stDataFrame]").first.bounding_box()
+    page.mouse.click(grid["x"] + 90, grid["y"] + 36 * 2 - 12)  # the first row's name
+    page.wait_for_url(re.compile(r"case=0"))
+    page.get_by_text("cases most like it").wait_for()
+    box(page, 1, 0.5, 0.99)
+    page.wait_for_url(re.compile("cases="))
+    page.get_by_text(re.compile("selected, n = ")).first.wait_for()
+    page.get_by_role("button", name="Clear", exact=True).click()
+    count(page, "0 selected")
+    page.wait_for_url(lambda url: "cases=" not in url)
+    page.context.close()
