@@ -1,0 +1,121 @@
+"""Each page of the dashboard in a real browser on the demo cohort: first paint of a warm server, and a rerun.
+
+    python -m benchmarks.pages [--turns 5]
+
+First paint: from asking for the page, in a browser that has never seen it, until its script has ended and everything
+it sent stands on the page. Rerun: from the key R until the same. The server has shown each page once before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.request import ProxyHandler, build_opener
+
+ROOT = Path(__file__).resolve().parents[1]
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+AIM_PAINT_S, AIM_RERUN_S = 1.5, 0.3
+ENDED = '[data-testid="stApp"][data-test-script-state="notRunning"]'
+#: Resolves once the script has run and ended after the call; gives the milliseconds that took.
+_RERUN = """() => new Promise(done => {
+  const app = document.querySelector('[data-testid="stApp"]'); const began = performance.now(); let ran = false;
+  new MutationObserver(() => {
+    const state = app.getAttribute('data-test-script-state');
+    if (state === 'running') ran = true;
+    if (ran && state === 'notRunning') done(performance.now() - began);
+  }).observe(app, {attributes: true});
+  setTimeout(() => document.body.dispatchEvent(
+    new KeyboardEvent('keydown', {key: 'r', code: 'KeyR', keyCode: 82, which: 82, bubbles: true})), 0);
+  setTimeout(() => done(NaN), 20000);
+})"""
+
+
+@contextmanager
+def served(cohort: Path = ROOT / "data_samples") -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The dashboard on a cohort with an empty cache of its own: its address and its process."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as cache:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dashboard.launch", "--headless", "--port", str(port), "--cohort", str(cohort)],
+            cwd=ROOT, env=os.environ | {"CMSSD_CACHE_DIR": cache}, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        address, opener = f"http://127.0.0.1:{port}", build_opener(ProxyHandler({}))
+        try:
+            for _ in range(240):
+                try:
+                    opener.open(f"{address}/health", timeout=5).close()
+                    break
+                except OSError as problem:
+                    if process.poll() is not None:
+                        raise SystemExit("the dashboard ended before it answered") from problem
+                    time.sleep(0.5)
+            yield address, process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=30)
+
+
+def pages(page: Any, address: str) -> dict[str, str]:
+    """Title -> address of every page in the navigation."""
+    page.goto(address)
+    page.locator(ENDED).wait_for()
+    links = page.get_by_test_id("stSidebarNavLink")
+    links.first.wait_for()
+    return {link.inner_text().split("\n")[-1].strip(): link.get_attribute("href") for link in links.all()}
+
+
+def settle(page: Any) -> None:
+    """Waits until the page's script has ended and nothing is computed any more."""
+    page.locator(ENDED).wait_for()
+    page.wait_for_function("() => !document.querySelector('[data-testid=\"stSpinner\"]')")
+
+
+def main() -> None:
+    from playwright.sync_api import sync_playwright
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--turns", type=int, default=5)
+    turns = parser.parse_args().turns
+    with served() as (address, _), sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        first = browser.new_page()
+        first.set_default_timeout(180_000)
+        found = pages(first, address)
+        print("| page | first paint, median s | worst s | rerun, median s |\n|---|---|---|---|")
+        for title, path in found.items():
+            first.goto(f"{address}{path}" if path.startswith("/") else path)
+            settle(first)
+            paints, reruns = [], []
+            for _ in range(turns):
+                page = browser.new_context().new_page()
+                page.set_default_timeout(180_000)
+                began = time.perf_counter()
+                page.goto(f"{address}{path}" if path.startswith("/") else path, wait_until="commit")
+                settle(page)
+                paints.append(time.perf_counter() - began)
+                page.wait_for_timeout(500)
+                reruns.append(page.evaluate(_RERUN) / 1000)
+                page.context.close()
+            paint, rerun = statistics.median(paints), statistics.median(reruns)
+            marks = "" if paint <= AIM_PAINT_S and rerun <= AIM_RERUN_S else " (beyond the aim)"
+            print(f"| {title} | {paint:.2f} | {max(paints):.2f} | {rerun:.2f} |{marks}", flush=True)
+        browser.close()
+    print(f"\nAims: first paint {AIM_PAINT_S} s, rerun {AIM_RERUN_S} s.")
+
+
+if __name__ == "__main__":
+    main()
