@@ -2,8 +2,9 @@
 
 import streamlit as st
 
-from dashboard import state, widgets
+from dashboard import selection, state, widgets
 from dashboard.services import case as cases
+from dashboard.services import reading
 
 st.title("Analyse a case")
 demo = cases.demo()
@@ -34,7 +35,9 @@ if st.button("Run", type="primary", key="run", icon=":material/play_arrow:", dis
     with st.status("Running", expanded=True) as status:
         bar = st.progress(0.0, "starting")
         with widgets.guarded("analysing the case"):
-            state.set_result(cases.analyse(request, lambda share, what: bar.progress(min(max(share, 0.0), 1.0), what)))
+            made = cases.analyse(request, lambda share, what: bar.progress(min(max(share, 0.0), 1.0), what))
+            state.set_result(made)
+            selection.set_current(reading.ref(made))
             bar.progress(1.0, "done")
         done = state.result() is not None
         status.update(label="Done" if done else "Stopped", state="complete" if done else "error", expanded=not done)

@@ -18,8 +18,10 @@ with right:
     parts.pin(result)
 parts.head(result)
 parts.figures(result)
-parts.viewers(result)
-parts.comparison(result)
+other = parts.compared(result)
+parts.viewers(result, beside=other)
+if other is not None:
+    parts.comparison(result, other)
 st.subheader("Take it with you")
 widgets.downloads(result)
 with st.expander("What was done, and how long it took"):

@@ -130,8 +130,13 @@ def _sure(uncertainty: Mapping[str, float]) -> str:
 
 
 @st.fragment
-def viewers(result: state.Result, *, key: str = "case", height_px: int = 520) -> None:
-    """MRI and slide side by side, and the areas of the slices; one moves the other."""
+def viewers(
+    result: state.Result, *, beside: state.Result | None = None, key: str = "case", height_px: int = 500
+) -> None:
+    """MRI and slide side by side, and the areas of the slices; one moves the other.
+
+    beside: the case this one is compared with: both get the same colour scales.
+    """
     volume, shown = result.case.inputs.get("mri"), result.case.inputs.get("he")
     name = f"{key}_{result.case.id[:12]}"
     with widgets.guarded("drawing the viewers"):
@@ -147,7 +152,7 @@ def viewers(result: state.Result, *, key: str = "case", height_px: int = 520) ->
         with right:
             st.markdown("#### H&E slide")
             if isinstance(shown, Slide):
-                _slide(result, shown, name, height_px)
+                _slide(result, shown, name, height_px, beside)
             else:
                 st.info("No slide was given.", icon=":material/info:")
             if isinstance(volume, Volume) and result.prediction.slices:
@@ -198,8 +203,8 @@ def _chosen_slice(key: str) -> int | None:
     return int(points[0]["x"]) - 1 if points else None
 
 
-def _slide(result: state.Result, shown: Slide, name: str, height_px: int) -> None:
-    patches, layers = reading.patches(result), reading.layers(result)
+def _slide(result: state.Result, shown: Slide, name: str, height_px: int, beside: state.Result | None) -> None:
+    patches, layers = reading.patches(result), reading.layers(result, beside=beside)
     drawn = _annotations(shown, name)
     click = slide.viewer(
         shown, layers, key=f"slide_{name}", patches=patches, outlines=drawn, stain=reading.stain(result), link=name,
@@ -261,17 +266,19 @@ def pin(result: state.Result) -> None:
         st.rerun()
 
 
-def comparison(result: state.Result) -> None:
-    """The pinned case under the current one: the same figures, the same viewers, the same colour scales."""
-    pinned, of = selection.pinned(), reading.ref(result)
-    if pinned is None or pinned == of:
-        return
-    other = state.pinned_result()
+def compared(result: state.Result) -> state.Result | None:
+    """The pinned case's result, read now where it was pinned elsewhere; None where none is pinned beside this one."""
+    pinned, other = selection.pinned(), state.pinned_result()
+    if pinned is None or pinned == reading.ref(result):
+        return None
     if (other is None or reading.ref(other) != pinned) and pinned.cohort is not None:
         other = _read(pinned)
         state.set_pinned_result(other)
-    if other is None:
-        return
+    return other
+
+
+def comparison(result: state.Result, other: state.Result) -> None:
+    """The pinned case under the current one: the same figures, the same viewers, the same colour scales."""
     st.subheader("Compared with the pinned case")
     if other.prediction.model_id != result.prediction.model_id:
         st.warning("The two were read by different models: their figures are not comparable.")
@@ -281,4 +288,4 @@ def comparison(result: state.Result) -> None:
     with right:
         pin(other)
     figures(other)
-    viewers(other, key="pinned", height_px=420)
+    viewers(other, beside=result, key="pinned", height_px=420)

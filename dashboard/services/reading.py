@@ -133,13 +133,16 @@ def patches(result: state.Result) -> Patches | None:
     return Patches(xy=prediction.patch_xy, size_px=float(prediction.patch_size_px), places_mm=_places(result))
 
 
-def layers(result: state.Result) -> list[PatchLayer]:
-    """The model's values of the patches."""
+def layers(result: state.Result, *, beside: state.Result | None = None) -> list[PatchLayer]:
+    """The model's values of the patches. beside: the case it is compared with, which gets the same colour scale."""
     attention = result.prediction.patch_attention
     if attention is None or not attention.size:
         return []
+    other = None if beside is None else beside.prediction.patch_attention
+    top = max(float(each.max()) for each in (attention, other) if each is not None and each.size)
     meaning = "How much a patch counted in the pooling; all patches sum to 1. Not evidence of tumour."
-    return [PatchLayer(name="Attention", values=attention, meaning=meaning, opacity=0.4)]
+    limits = (0.0, top if top > 0 else 1.0)
+    return [PatchLayer(name="Attention", values=attention, meaning=meaning, limits=limits, opacity=0.4)]
 
 
 def site(result: state.Result) -> Point | None:

@@ -156,20 +156,22 @@ class View {
 
   dress(image, layer) {
     const state = this.layers.get(layer.name);
+    // NiiVue hides what is below cal_min but paints an exact 0, unless the first of the 256 colours lets through.
     const table = (colours, hidden) => {
-      const all = colours.length > 1 ? colours : [colours[0], colours[0]];
-      const places = all.map((_, index) => Math.round((index * 255) / (all.length - 1)));
+      let all = colours.length > 1 ? colours : [colours[0], colours[0]];
+      let places = all.map((_, index) => Math.round((index * 255) / (all.length - 1)));
+      if (hidden) [all, places] = [[all[0], ...all], [0, 1, ...places.slice(1)]];
       return {
         R: all.map((each) => each[0]), G: all.map((each) => each[1]), B: all.map((each) => each[2]),
         A: all.map((_, index) => (hidden && index === 0 ? 0 : 255)), I: places,
       };
     };
     const name = `cmssd ${layer.name}`;
-    this.nv.addColormap(name, table(layer.colours, layer.mask));
+    this.nv.addColormap(name, table(layer.colours, layer.mask || layer.negative || state.from > 0));
     image.colormap = name;
     image.colormapNegative = "";
     if (layer.negative) {
-      this.nv.addColormap(`${name} negative`, table(layer.negative, false));
+      this.nv.addColormap(`${name} negative`, table(layer.negative, true));
       image.colormapNegative = `${name} negative`;
     }
     // 1: colours run from 0, what is below cal_min is transparent. 0: colours run from cal_min.
