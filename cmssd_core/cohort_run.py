@@ -8,11 +8,13 @@ the parts by evaluation/summary.py.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ from cmssd_core.whole import make_folder, write_whole
 FORMAT = 2  # of a part; raised when the same input would give another part
 Row = dict[str, Any]
 Progress = Callable[[int, int, str], None]
+FULL = (errno.ENOSPC, errno.EDQUOT)  # not the case's fault
 #: Conditions by name: the modality that is hidden.
 GIVEN = {"both": None, "mri": "he", "he": "mri"}
 
@@ -80,6 +83,16 @@ class _Job:
     row: Row
     corrupt: bool
 
+    @property
+    def fault(self) -> Path:
+        """Where the program's own fault on this case is told; it is tried again when the run goes on."""
+        return self.path.with_suffix(".fault")
+
+    def fail(self, why: str) -> None:
+        """Tell a fault of the program instead of writing the part."""
+        rows = [{"case_id": self.row["case_id"], "problem": f"the program failed on this case ({why})"}]
+        write_whole(self.fault, lambda part: part.write_text(json.dumps(rows), encoding="utf-8"))
+
 
 class _Worker:
     """What a process needs for its jobs: predictors by name, loaded once."""
@@ -94,6 +107,11 @@ class _Worker:
             rows = self._corrupted(job.row) if job.corrupt else self._clean(job.row)
         except InputError as problem:
             rows = [{"case_id": job.row["case_id"], "problem": str(problem)}]
+        except Exception as fault:  # one broken case does not end a run
+            if isinstance(fault, OSError) and fault.errno in FULL:
+                raise
+            job.fail(type(fault).__name__)
+            return
         write_whole(job.path, lambda part: part.write_text(json.dumps(rows, allow_nan=False), encoding="utf-8"))
 
     def _admit(self, row: Row) -> Case:
@@ -169,7 +187,8 @@ def run(
     for job in _worked(todo, (paths, root, settings, chosen), chosen.workers):
         done += 1
         tell(done, len(jobs), "corruptions" if job.corrupt else "cases")
-    lines = [line for job in jobs for line in json.loads(job.path.read_text(encoding="utf-8"))]
+    parts = [job.path if job.path.exists() else job.fault for job in jobs]
+    lines = [line for part in parts for line in json.loads(part.read_text(encoding="utf-8"))]
     return Results(_frame(lines, table), models, chosen, corrupted)
 
 
@@ -256,14 +275,33 @@ def _worked(todo: list[_Job], arguments: tuple[Any, ...], processes: int | None)
             worker.do(job)
             yield job
         return
-    pool = workers.pool(count, _set_up, *arguments)
-    try:
-        running = {pool.submit(_do, job): job for job in todo}
-        for finished in as_completed(running):
-            finished.result()
-            yield running[finished]
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    left = todo
+    while left:
+        pool = workers.pool(count, _set_up, *arguments)
+        try:
+            running = {pool.submit(_do, job): job for job in left}
+            for finished in as_completed(running):
+                finished.result()
+                left = [job for job in left if job is not running[finished]]
+                yield running[finished]
+        except BrokenProcessPool:
+            # A library took a worker down with it. It was at one of the first cases that are left: each alone tells.
+            yield from _alone([job for job in left[:count] if not job.path.exists()], arguments)
+            yield from (job for job in left[:count] if job.path.exists())
+            left = left[count:]
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _alone(suspects: list[_Job], arguments: tuple[Any, ...]) -> Iterator[_Job]:
+    for job in suspects:
+        with workers.pool(1, _set_up, *arguments) as pool:
+            try:
+                pool.submit(_do, job).result()
+            except BrokenProcessPool:
+                job.fail("it ended the process")
+        if not job.path.exists():
+            yield job
 
 
 _here: dict[str, _Worker] = {}  # of a worker process alone

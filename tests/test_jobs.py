@@ -16,7 +16,7 @@ import pytest
 import showcase
 import tiny
 
-from cmssd_core import jobs
+from cmssd_core import cohort_run, jobs
 from cmssd_core.config import settings
 from cmssd_core.types import InputError
 
@@ -28,7 +28,7 @@ ENDED = ("stopped", "failed", "interrupted", "done")
 SERVER = """
 import sys, time
 from pathlib import Path
-from cmssd_core import jobs
+from cmssd_core import cohort_run, jobs
 from cmssd_core.config import settings
 jobs.start(jobs.ask(Path(sys.argv[1]), Path(sys.argv[2]), settings(), workers=1), settings())
 print("started", flush=True)
@@ -192,3 +192,40 @@ def test_an_id_is_never_a_path():
     for wrong in ("../../../etc", "", "0123456789abcdeg", "/etc"):
         with pytest.raises(InputError, match="expected the id of a job"):
             jobs.look(wrong, settings())
+
+
+def test_a_fault_of_ours_on_one_case_does_not_end_a_run_and_is_tried_again(cohort, tmp_path, monkeypatch):
+    whole = cohort_run._Worker._clean
+
+    def faulty(self, row):
+        return whole(self, row) if not row["case_id"].endswith("1") else 1 / 0
+
+    chosen = cohort_run.RunSettings(split="all", workers=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(cohort_run._Worker, "_clean", faulty)
+        found = cohort_run.run(cohort, tmp_path / "out", chosen=chosen).rows
+    said = found[found["problem"].notna()].set_index("case_id")["problem"]
+    assert said["synth-00001"] == "the program failed on this case (ZeroDivisionError)"
+    assert len(said) == 2  # and the case that is no image
+    again = cohort_run.run(cohort, tmp_path / "out", chosen=chosen).rows
+    assert set(again[again["problem"].notna()]["case_id"]) == {"synth-00002"}
+
+
+def nothing(*_arguments) -> None:
+    """Sets nothing up."""
+
+
+def dies_of_one(done: cohort_run._Job) -> None:
+    if done.row["case_id"] == "case-3":
+        os._exit(9)
+    done.path.write_text(f'[{{"case_id": "{done.row["case_id"]}"}}]', encoding="utf-8")
+
+
+def test_a_case_that_takes_its_process_down_does_not_end_a_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(cohort_run, "_set_up", nothing)
+    monkeypatch.setattr(cohort_run, "_do", dies_of_one)
+    todo = [cohort_run._Job(tmp_path / f"case-{n}.json", {"case_id": f"case-{n}"}, False) for n in range(5)]
+    done = list(cohort_run._worked(todo, (), 2))
+    assert sorted(done, key=lambda one: one.path) == todo
+    assert [one.path.exists() for one in todo] == [True, True, True, False, True]
+    assert "it ended the process" in todo[3].fault.read_text(encoding="utf-8")
