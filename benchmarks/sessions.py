@@ -38,7 +38,7 @@ class Session:
 
         self.socket = connect(
             self.address.replace("http", "ws") + "/_stcore/stream", subprotocols=["streamlit"], origin=self.address,
-            max_size=None, proxy=None, legacy=True,
+            max_size=None, proxy=None, legacy=True, open_timeout=WAIT_S,
         )  # fmt: skip
         told = BackMsg()
         told.rerun_script.page_name = page
