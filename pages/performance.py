@@ -24,8 +24,7 @@ with widgets.guarded("reading the results"):
                 parts.trust(scope)
         with tabs["Maps and severity"]:
             if tabs["Maps and severity"].open:
-                errors.maps(scope)
-                errors.severity(scope)
+                errors.maps_and_severity(scope)
         with tabs["Subgroups"]:
             if tabs["Subgroups"].open:
                 errors.subgroups(scope)

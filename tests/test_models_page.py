@@ -117,9 +117,10 @@ def test_stages_and_means_of_spans_are_what_a_hand_gets(tmp_path):
     table = history(path)
     assert training.stages(table) == [(0.0, "slide alone"), (2.0, "both")]
     long = pd.DataFrame({"step": np.arange(1500.0), "total": np.arange(1500.0) + 1})
-    line = training.curves(long, ["total"], logarithmic=False).data[0]
-    assert len(line.x) == 500
-    assert (line.x[0], line.y[0], line.y[-1]) == (1.0, 2.0, 1499.0)
+    steps, line = training.curves(long, ["total"], logarithmic=False).data
+    assert len(steps.x) == 1500
+    assert len(line.x) == 60
+    assert (line.x[0], line.y[0], line.y[-1]) == (12.0, 13.0, 1488.0)
 
 
 def test_the_comparison_is_scikit_learns_on_the_cases_both_answered(tmp_path):

@@ -16,7 +16,9 @@ from streamlit.testing.v1 import AppTest
 
 from cmssd_core.config import settings
 from dashboard import rights, selection
+from dashboard.parts import errors as parts
 from dashboard.services import performance as service
+from dashboard.views import errors as views
 
 ROOT = Path(__file__).resolve().parents[1]
 SECTIONS = ("Discrimination", "Calibration and benefit", "Maps and severity", "Subgroups", "Failures")
@@ -254,6 +256,29 @@ def test_failures_name_the_surest_mistakes_first_and_open_their_case(tmp_path):
     surest = sorted(wrong, key=lambda i: p[i] if label[i] else 1 - p[i])
     assert listed["case_id"].tolist() == [f"case-{i:04d}" for i in surest]
     assert app.button(key="wrong_open").disabled
+
+
+def test_a_bar_of_a_distribution_holds_the_cases_it_counts(tmp_path):
+    folder = scored.cohort(tmp_path / "cohort")
+    rows = pd.read_parquet(folder / "results" / "predictions.parquet")
+    values = rows[(rows["given"] == "both")]["hd95_mm"].to_numpy()
+    ids = pd.Series([f"case-{i:04d}" for i in range(60)])
+    edges = views.edges_of(values, top=10.0)
+    bars = views.distribution(values, np.zeros(60), title="HD95", top=10.0).data[0]
+    for place, count in zip(bars.customdata, bars.y, strict=True):
+        assert len(parts._bin(ids, values, edges, [{"customdata": [place]}])) == count
+    assert sum(bars.y) == 60
+    assert bars.y[-1] >= (values > 10).sum()
+
+
+def test_selected_points_are_listed_once(tmp_path):
+    scored.cohort(tmp_path / "cohort")
+    app = opened("Maps and severity")
+    app.session_state["cmssd_selected"] = selection.Selected(frozenset({"case-0001", "case-0002"}), selection.PLOT, 1)
+    app.run()
+    assert not app.exception
+    assert len(app.dataframe) == 1
+    assert set(app.dataframe[0].value["case_id"]) == {"case-0001", "case-0002"}
 
 
 def test_who_may_see_summaries_only_sees_no_case(tmp_path, monkeypatch):

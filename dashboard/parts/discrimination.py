@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import streamlit as st
 
 from cmssd_core.evaluation.thresholds import Judged
@@ -13,6 +15,7 @@ from dashboard.services import performance as service
 from dashboard.services.performance import Answers, Scope
 from dashboard.views import charts, confusion, roc, told
 
+_CLICKS = "cmssd_matrix_clicks"
 RATES = {
     "Sensitivity": "sensitivity",
     "Specificity": "specificity",
@@ -101,9 +104,11 @@ def _matrix(scope: Scope, at: float, judged: Judged) -> None:
     if not may:
         st.plotly_chart(figure, key="matrix_seen", alt=confusion.matrix_alt(judged), config=charts.CONFIG)
         return
+    # A new chart after each click: one that keeps its own selection would not tell of a second click on a field.
+    key = f"matrix_{st.session_state.get(_CLICKS, 0)}"
     st.plotly_chart(
-        figure, key="matrix", alt=confusion.matrix_alt(judged), config=charts.CONFIG | {"displayModeBar": False},
-        on_select=_clicked, selection_mode="points",
+        figure, key=key, alt=confusion.matrix_alt(judged), config=charts.CONFIG | {"displayModeBar": False},
+        on_select=partial(_clicked, key), selection_mode="points",
     )  # fmt: skip
     st.segmented_control(
         "Select the cases of a field", list(confusion.CELLS), key="cell", on_change=_unselect, wrap=True,
@@ -111,11 +116,12 @@ def _matrix(scope: Scope, at: float, judged: Judged) -> None:
     )  # fmt: skip
 
 
-def _clicked() -> None:
-    points = st.session_state["matrix"]["selection"]["points"]
+def _clicked(key: str) -> None:
+    points = st.session_state[key]["selection"]["points"]
     name = points[0]["customdata"] if points else None
     name = name[0] if isinstance(name, list) else name
-    st.session_state["cell"] = name if name in confusion.CELLS else None
+    st.session_state["cell"] = name if name in confusion.CELLS and name != st.session_state.get("cell") else None
+    st.session_state[_CLICKS] = st.session_state.get(_CLICKS, 0) + 1
     _unselect()
 
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
+from cmssd_core.evaluation.metrics import Values
 from dashboard import rights, selection, widgets
 from dashboard.parts import case_list
 from dashboard.parts.threshold import threshold
@@ -13,7 +19,8 @@ from dashboard.services import performance as service
 from dashboard.services.performance import Scope
 from dashboard.views import charts, errors, forest, told
 
-MAPS = {"dice": ("Dice", 1.0), "iou": ("IoU", 1.0), "hd95_mm": ("HD95, mm", None)}
+MAPS = {"dice": "Dice", "iou": "IoU", "hd95_mm": "HD95, mm"}
+Points = list[dict[str, Any]]
 ATTRIBUTES = {"sex": "Sex", "age": "Age, years", "field_t": "Field, tesla", "scanner": "Scanner", "centre": "Centre"}
 NAMED = "Named slices"
 FIGURES = {
@@ -32,50 +39,59 @@ WORST = {
 
 
 @st.fragment
-@widgets.guarded("reading the maps' figures")
-def maps(scope: Scope) -> None:
+@widgets.guarded("judging maps and severities")
+def maps_and_severity(scope: Scope) -> None:
+    """Distributions, the severity's agreement, and between them the cases that a click on either has selected."""
+    _maps(scope)
+    _selected_here(scope)
+    _severity(scope)
+
+
+def _maps(scope: Scope) -> None:
     """Distributions of Dice, IoU and HD95; a click on a bar selects its cases."""
     rows = service.rows(scope)
-    if not rows["dice"].notna().any():
+    rows = rows[rows["dice"].notna()]
+    if rows.empty:
         st.info("No case here has both a map and a mask of its truth.", icon=":material/info:")
         return
     only = st.toggle(
         "Malignant cases only", key="malignant_only", value=True,
         help="A benign case without a tumour on its map counts 1 and lifts every mean.",
     )  # fmt: skip
-    rows = rows[rows["dice"].notna() & ((rows["malignant"] == 1) | (not only))]
-    for column, (name, (title, top)) in zip(st.columns(3), MAPS.items(), strict=True):
+    rows = rows[(rows["malignant"] == 1) | (not only)]
+    if rows.empty:
+        st.info("No malignant case here has both a map and a mask.", icon=":material/info:")
+        return
+    empty = rows["one_empty"].fillna(False).astype(bool)
+    for column, (name, title) in zip(st.columns(3), MAPS.items(), strict=True):
         with column:
             kept = rows[rows[name].notna()]
             if kept.empty:
                 st.info(f"No case here has {title}.", icon=":material/info:")
                 continue
             values, label = (kept[c].to_numpy(dtype=np.float64) for c in (name, "malignant"))
+            top: float | None = 1.0
+            if name == "hd95_mm":
+                # A map that was not found counts the image's diagonal, which would leave one bar for all others.
+                found = kept.loc[~empty[kept.index], name]
+                top = float(found.max()) if len(found) and found.max() > 0 else None
             mean = service.map_figure(scope, name, only)
-            st.markdown(f"**{title}**: mean {told.words(mean, 3 if top else 1)}")
+            st.markdown(f"**{title}**: mean {told.words(mean, 1 if name == 'hd95_mm' else 3)}")
             low, middle, high = np.percentile(values, (25, 50, 75))
             st.markdown(f":small[median {middle:.3g}, quartiles {low:.3g} and {high:.3g}]")
             chart = errors.distribution(values, label, title=title, top=top)
             alt = f"Distribution of {title} over {len(values)} cases, median {middle:.3g}"
-            edges = errors.edges_of(values, top=top)
-            _selecting(chart, f"maps_{name}", alt, lambda event, kept=kept, name=name, edges=edges: _bin(
-                event, kept["case_id"], kept[name].to_numpy(dtype=np.float64), edges))  # fmt: skip
-    empty = int(rows["one_empty"].fillna(False).astype(bool).sum())
+            _selecting(
+                chart, f"maps_{name}", alt, partial(_bin, kept["case_id"], values, errors.edges_of(values, top=top))
+            )
     st.markdown(
-        f":small[{empty:,} of {len(rows):,} cases have a tumour on one mask and none on the other: their Dice and IoU "
-        "are 0 and their distance is the diagonal of the image.]"
+        f":small[{int(empty.sum()):,} of {len(rows):,} cases have a tumour on one mask and none on the other: their "
+        "Dice and IoU are 0, their distance is the diagonal of the image, in the last bar.]"
     )
-    _selected_here(scope)
 
 
-def severity(scope: Scope) -> None:
-    """Found against true severity, and their agreement."""
-    _severity(scope)
-
-
-@st.fragment
-@widgets.guarded("comparing severities")
 def _severity(scope: Scope) -> None:
+    """Found against true severity, and their agreement."""
     rows = service.rows(scope)
     both = rows[rows["severity_pct"].notna() & rows["severity_true"].notna()]
     st.markdown("#### Severity")
@@ -108,10 +124,11 @@ def _severity(scope: Scope) -> None:
             f":small[The difference changes by {limits.slope:+.2f} points a point of severity; 0 is none. Limits are "
             "of single cases; grey bands are their 95 % intervals.]"
         )
-    _selected_here(scope)
 
 
-def _selecting(figure, key: str, alt: str, ids_of, *, lasso: bool = False) -> None:  # type: ignore[no-untyped-def]
+def _selecting(
+    figure: go.Figure, key: str, alt: str, ids_of: Callable[[Points], list[str]], *, lasso: bool = False
+) -> None:
     """A chart of which a click (or a lasso) selects cases, for whoever may see cases."""
     if not rights.session_may("cases"):
         st.plotly_chart(figure, key=f"{key}_seen", alt=alt, config=charts.CONFIG)
@@ -120,19 +137,17 @@ def _selecting(figure, key: str, alt: str, ids_of, *, lasso: bool = False) -> No
         figure.update_layout(dragmode="lasso")
 
     def chosen() -> None:
-        event = st.session_state[key]["selection"]["points"]
-        selection.set_selected(ids_of(event), by=selection.PLOT)
+        selection.set_selected(ids_of(st.session_state[key]["selection"]["points"]), by=selection.PLOT)
 
     modes = ("points", "box", "lasso") if lasso else "points"
     st.plotly_chart(figure, key=key, alt=alt, config=charts.CONFIG, on_select=chosen, selection_mode=modes)
 
 
-def _points(event: list[dict]) -> list[str]:  # type: ignore[type-arg]
-    told_ids = [point["customdata"] for point in event if point.get("customdata")]
-    return [one[0] if isinstance(one, list) else one for one in told_ids]
+def _points(event: Points) -> list[str]:
+    return [str(np.ravel(point["customdata"])[0]) for point in event if point.get("customdata")]
 
 
-def _bin(event: list[dict], ids: pd.Series, values: np.ndarray, edges: np.ndarray) -> list[str]:  # type: ignore[type-arg]
+def _bin(ids: pd.Series[str], values: Values, edges: Values, event: Points) -> list[str]:
     bins = {int(np.ravel(point["customdata"])[0]) for point in event if "customdata" in point}
     place = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
     return ids[np.isin(place, list(bins))].tolist()
@@ -166,8 +181,9 @@ def subgroups(scope: Scope) -> None:
         )
         return
     left, right = st.columns(2)
-    by = left.segmented_control("By", there, default=there[0], key="by", required=True)
-    name = right.segmented_control("Figure", list(FIGURES), default="Accuracy", key="group_figure", required=True)
+    by = left.segmented_control("By", there, default=there[0], key="by", required=True, wrap=True)
+    name = right.segmented_control("Figure", list(FIGURES), default="Accuracy", key="group_figure", required=True,
+                                   wrap=True)  # fmt: skip
     figure, at = FIGURES[name or "Accuracy"], 0.5
     if figure in ("sensitivity", "specificity", "accuracy"):
         chosen, _ = threshold(scope)

@@ -20,7 +20,7 @@ KINDS = (("malignant", 1.0, MALIGNANT, "circle"), ("benign", 0.0, BENIGN, "squar
 
 
 def edges_of(values: Values, *, top: float | None = None) -> Values:
-    """Edges of BINS equal bins from 0 to `top`, or to the largest value."""
+    """Edges of BINS equal bins from 0 to `top`, or to the largest value; what lies above is counted in the last."""
     highest = float(values.max()) if len(values) else 1.0
     return np.linspace(0, top if top is not None else max(highest, 1e-6), BINS + 1)
 
@@ -29,19 +29,22 @@ def distribution(values: Values, label: Label, *, title: str, top: float | None 
     """How many cases have which value, by truth; a bar's customdata is the number of its bin from 0."""
     figure = chart(x=title, y="cases", tall_px=330)
     edges = edges_of(values, top=top)
+    said = [f"{low:.3g} to {high:.3g}" for low, high in pairwise(edges)]
+    if (values > edges[-1]).any():
+        said[-1] = f"{edges[-2]:.3g} and more, up to {values.max():.3g}"
     for name, kind, colour, _ in (*KINDS, ("label unknown", np.nan, GUIDE, "")):
         mine = values[np.isnan(label) if np.isnan(kind) else label == kind]
         if not len(mine):
             continue
-        counts = np.histogram(mine, edges)[0]
+        counts = np.histogram(np.minimum(mine, edges[-1]), edges)[0]
         figure.add_bar(
             x=(edges[:-1] + edges[1:]) / 2, y=counts, name=f"{name} ({len(mine):,})", marker={"color": colour},
             width=np.diff(edges) * 0.94, customdata=np.arange(BINS),
-            hovertext=[f"{low:.3g} to {high:.3g}" for low, high in pairwise(edges)],
+            hovertext=said,
             hovertemplate=f"{name}: %{{y}} cases<br>%{{hovertext}}<extra></extra>",
         )  # fmt: skip
     figure.update_layout(barmode="stack")
-    tallest = int(np.histogram(values, edges)[0].max())
+    tallest = int(np.histogram(np.minimum(values, edges[-1]), edges)[0].max())
     figure.update_yaxes(rangemode="tozero", tickformat=",d", **({"dtick": 1} if tallest < 6 else {}))
     figure.update_xaxes(range=[edges[0] - 0.01 * edges[-1], edges[-1] * 1.02])
     return figure
@@ -62,14 +65,17 @@ def bland_altman(found: Values, truth: Values, label: Label, ids: Sequence[str],
     """Difference against mean, with bias and limits of agreement and their intervals as bands."""
     figure = chart(x="mean of found and true severity, %", y="found − true, points", tall_px=420)
     right = float(max(10.0, ((found + truth) / 2).max(initial=0))) * 1.05
-    for figure_of, said in ((limits.lower, "−1.96 SD"), (limits.bias, "bias"), (limits.upper, "+1.96 SD")):
+    figure.update_layout(margin={"r": 120})
+    for figure_of, said, anchor in (
+        (limits.lower, "−1.96 SD", "top"), (limits.bias, "bias", "middle"), (limits.upper, "+1.96 SD", "bottom")
+    ):  # fmt: skip
         if figure_of.value is None:
             continue
         if figure_of.low is not None and figure_of.high is not None:
             figure.add_hrect(y0=figure_of.low, y1=figure_of.high, fillcolor=GUIDE, opacity=0.16, line_width=0)
         figure.add_hline(y=figure_of.value, line={"color": GUIDE, "width": 1.5, "dash": "dot"}, layer="below")
         figure.add_annotation(
-            x=1, xref="x domain", y=figure_of.value, xanchor="right", yanchor="bottom", showarrow=False,
+            x=1.01, xref="x domain", y=figure_of.value, xanchor="left", yanchor=anchor, showarrow=False,
             text=f"{said} {figure_of.value:+.1f}".replace("-", "−"), font={"size": 13},
         )  # fmt: skip
     hover = "mean %{x:.1f} %<br>difference %{y:+.1f} points"

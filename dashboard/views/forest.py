@@ -33,7 +33,7 @@ def forest(groups: Mapping[str, Figure], whole: Figure, *, title: str, unit: boo
     ends = [edge for f in (*(f for _, f in known), whole) for edge in (f.low, f.high) if edge is not None]
     low, high = (min(ends), max(ends)) if ends else (0.0, 1.0)
     if unit:
-        low, high = min(low, 0.5), 1.0
+        low, high = min(low, 0.8), 1.0
     room = 0.04 * (high - low or 1)
     figure.update_xaxes(range=[low - room, high + room])
     for name, f in groups.items():

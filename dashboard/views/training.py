@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboard.views.charts import COLOURS, DASHES, GUIDE, chart
+from dashboard.views.charts import COLOURS, DASHES, GUIDE, chart, faint
 
-MOST = 600  # points a line
+SPANS = 60  # of steps; a line is their means
+MOST = 3000  # steps that are drawn one by one behind it
 
 
 def curves(history: pd.DataFrame, columns: Sequence[str], *, logarithmic: bool) -> go.Figure:
-    """Means over equal spans of steps of the given columns; validation, where it is among them, as single points."""
+    """Means over equal spans of steps of the given columns, every step faint behind; validation as single points."""
     figure = chart(x="step", y="loss", tall_px=440)
     step = history["step"].to_numpy(dtype=np.float64)
     styles = list(zip(COLOURS, DASHES, strict=True))
@@ -30,7 +31,12 @@ def curves(history: pd.DataFrame, columns: Sequence[str], *, logarithmic: bool) 
                 hovertemplate="validation<br>step %{x:,}<br>%{y:.4g}<extra></extra>",
             )  # fmt: skip
             continue
-        span = max(1, -(-len(x) // MOST))
+        span = max(1, -(-len(x) // SPANS))
+        if span > 1 and len(x) <= MOST:
+            figure.add_scatter(
+                x=x, y=y, mode="lines", line={"color": faint(colour, 0.3), "width": 1}, hoverinfo="skip",
+                showlegend=False,
+            )  # fmt: skip
         figure.add_scatter(
             x=_spans(x, span), y=_spans(y, span), mode="lines", name=name,
             line={"color": colour, "dash": dash, "width": 2},
@@ -43,7 +49,10 @@ def curves(history: pd.DataFrame, columns: Sequence[str], *, logarithmic: bool) 
             x=start, y=1, yref="y domain", text=stage, showarrow=False, xanchor="left", yanchor="bottom",
             font={"size": 13, "color": GUIDE},
         )  # fmt: skip
-    figure.update_yaxes(type="log" if logarithmic else "linear")
+    if logarithmic:
+        # Plotly's own labels between powers of ten are too small to read.
+        ticks = [digit * 10.0**power for power in range(-8, 9) for digit in (1, 2, 5)]
+        figure.update_yaxes(type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
     figure.update_xaxes(tickformat=",d", range=[step[0], max(step[-1], step[0] + 1)])
     return figure
 
