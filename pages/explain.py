@@ -3,11 +3,14 @@
 import streamlit as st
 
 from dashboard import widgets
-from dashboard.parts import case, explain, explain_shares
+from dashboard.parts import audit, case, explain, explain_shares
+from dashboard.services import audit as audits
 from dashboard.services import cohort as cohorts
 
 st.title("Explain")
 CASE, AUDIT = "This case", "Audit"
+if st.session_state.pop(audit.GO, False):
+    st.session_state["explain_show"] = CASE
 shown = st.segmented_control("Show", [CASE, AUDIT], default=CASE, key="explain_show", required=True)
 if shown == CASE:
     st.markdown(
@@ -30,6 +33,29 @@ if shown == CASE:
         there = [each for each in told if each is not None]
         if there and len(there) == len(asked):
             explain.maps(result, there)
-            for each in there:
-                explain_shares.of_method(each)
-            explain_shares.modalities(result, asked[0][0])
+            left, right = st.columns(2)
+            with left:
+                explain_shares.modalities(result, asked[0][0])
+            with right:
+                explain_shares.criteria(result, asked[0][0])
+            explain_shares.downloads(result, there)
+else:
+    cohort = cohorts.opened()
+    there = None if cohort is None else audits.found(cohort)
+    st.markdown(
+        "Whether such maps may be believed, over a cohort: do they rest on the pathological criteria, or on something "
+        "else? Each verdict stands on gates; open one to see what it asks and what was found."
+    )
+    if cohort is None:
+        st.info("No cohort is open. Open one on the **Cohort** page.", icon=":material/info:")
+    elif there is None:
+        audit.start(cohort)
+    else:
+        with widgets.guarded("reading the audit"):
+            told = audits.report(there)
+            audit.overall(told)
+            verdict = audit.gates(told)
+            if verdict is not None:
+                audit.queue(told, verdict, cohort)
+            audit.limits(told)
+            audit.downloads(told)

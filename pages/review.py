@@ -33,7 +33,8 @@ else:
     if case is not None and name is not None and reading is None:
         with widgets.guarded("drawing the case"):
             review.images(case, None)
-        review.blind_form(case, name)
+            criteria = service.criteria(cohort)
+            review.blind_form(case, name, criteria)
     elif case is not None and reading is not None:
         review.told_reading(reading)
         with widgets.guarded("asking the model"):

@@ -34,7 +34,7 @@ def questions(result: state.Result) -> list[Asked]:
         help="The model in use, and others that are shipped.",
     )  # fmt: skip
     target, region, mask = _target(result, weights, second)
-    names = list(table)
+    names = list(service.drawn())
     method = third.selectbox(
         "Method", names, index=names.index(FIRST), format_func=lambda name: table[name].label, key="explain_method",
         help="How the map is made; what each one is, and is not, stands beside its map.",
@@ -187,7 +187,7 @@ def _mri(result: state.Result, told: Attribution, opacity: float, number: int, e
         st.info(f"{told.label} draws no map on the MRI.", icon=":material/info:")
     of = reading.ref(result)
     layers += [replace(each, shown=False) for each in (*reading.overlays(result), *reading.truths(of, volume))
-               if own is None or each.name != own.name]  # fmt: skip
+               if told.method != "gate" or each.name != "Gate"]  # fmt: skip
     click = mri.viewer(
         volume, layers, key=f"explain_mri_{result.case.id[:12]}_{number}", at_mm=reading.heart(result),
         site_mm=reading.site(result), link="explain", height_px=tall,

@@ -7,8 +7,9 @@ import streamlit as st
 from cmssd_core.types import Attribution
 from dashboard import state, widgets
 from dashboard.parts.working import progress
-from dashboard.services import explain as service
-from dashboard.services.explain import Place
+from dashboard.services import explain as explaining
+from dashboard.services import explain_place as service
+from dashboard.services.explain_place import Place
 from dashboard.viewers.layers import PatchClick, VolumeClick
 from dashboard.views import attribution, frame
 
@@ -72,7 +73,7 @@ def _picture(result: state.Result, told: Attribution, number: int, opacity: floa
     if found is None or told.method == "gate":
         return
     picture, values = found
-    end = service.limit(told.maps["he"])
+    end = explaining.limit(told.maps["he"])
     figure = attribution.patch(
         picture, values, signed=told.signed, end=end, name=f"{told.label}, {told.unit} a pixel", opacity=opacity
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -137,7 +137,7 @@ def _patch_layers(prediction: Prediction | None) -> tuple[list[PatchLayer], Patc
     return [layer], Patches(xy=p.patch_xy, size_px=p.patch_size_px)
 
 
-def blind_form(case: Case, name: str) -> None:
+def blind_form(case: Case, name: str, criteria: Mapping[str, str]) -> None:
     """Severity and criteria as the reader alone sees them; what is saved is kept for good."""
     key = f"review_{case.id[:12]}_{name}"
     seen = state.seen(case.id)
@@ -153,7 +153,7 @@ def blind_form(case: Case, name: str) -> None:
         )
         unable = right.checkbox("Severity is not assessable", key=f"{key}_unable")
         given: dict[str, Mark | None] = {}
-        for criterion, meaning in service.CRITERIA.items():
+        for criterion, meaning in criteria.items():
             given[criterion] = st.segmented_control(
                 criterion.capitalize(), MARKS, format_func=str.capitalize, key=f"{key}_{criterion}", help=meaning
             )

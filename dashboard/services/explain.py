@@ -5,10 +5,14 @@ An attribution is kept for the session under its question, which is made of ids 
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +23,16 @@ from cmssd_core.config import settings
 from cmssd_core.explain.question import ExplainSettings
 from cmssd_core.explain.sanity import spearman
 from cmssd_core.explain.targets import TARGETS, Target
-from cmssd_core.types import Attribution, BoolArray, FloatArray, InputError, Slide, Uint8Array, Volume
+from cmssd_core.types import (
+    Attribution,
+    BoolArray,
+    Case,
+    FloatArray,
+    InputError,
+    Volume,
+)
 from dashboard import state
+from dashboard.selection import CaseRef
 from dashboard.services import reading
 from dashboard.services.catalogue import entries
 from dashboard.services.cohort import State
@@ -28,12 +40,10 @@ from dashboard.services.model import Progress, at_work, model
 from dashboard.viewers.layers import Overlay, Patches, PatchLayer
 
 if TYPE_CHECKING:
+    from cmssd_core.explain.criteria import Outline
     from cmssd_core.explain.methods import Method
-    from cmssd_core.explain.modality_shapley import ModalityShares
     from cmssd_core.inference import Predictor
-    from cmssd_core.whatif.change import Region
 
-BOX_MM = 8.0  # half the edge of what is filled around a voxel
 KEPT = 16  # attributions of one case a session keeps
 #: Colours end where all but this share of the values lie, so that one pixel does not make all others pale.
 WITHIN = 0.995
@@ -57,12 +67,8 @@ class Question:
     settings: ExplainSettings = field(default_factory=ExplainSettings)
 
 
-@dataclass(frozen=True)
-class Place:
-    """What the model and a map say of one voxel or patch: (what, value) in words, the first the most important."""
-
-    title: str
-    said: tuple[tuple[str, str], ...]
+#: Rows of the table that give shares of parts, which are drawn as bars, and no map of the whole image.
+CRITERIA, MODALITIES = "criterion_ablation", "modality_shapley"
 
 
 def methods() -> Mapping[str, Method]:
@@ -70,6 +76,11 @@ def methods() -> Mapping[str, Method]:
     from cmssd_core.explain.methods import METHODS
 
     return METHODS
+
+
+def drawn() -> tuple[str, ...]:
+    """The methods that draw a map."""
+    return tuple(name for name in methods() if name not in (CRITERIA, MODALITIES))
 
 
 def targets(weights: Path | None) -> dict[str, str]:
@@ -117,15 +128,17 @@ def known(asked: Question) -> Attribution | None:
 def ask(asked: Question, result: state.Result, region: BoolArray | None, progress: Progress) -> Attribution:
     """Where the answer to a case comes from; computed under the model's lock unless it is known."""
     from cmssd_core.explain.methods import explain
+    from cmssd_core.store import open_store
 
     there = known(asked)
     if there is not None:
         return there
     chosen = predictor(asked.weights)
+    drawn = [each for each in outlines(result).values() if each is not None] if asked.method == CRITERIA else []
     with at_work(chosen.model_id, progress):
         found = explain(
             result.case, chosen, asked.method, Target(asked.target, region), settings=asked.settings,
-            progress=progress, program=settings(),
+            progress=progress, criteria=drawn, program=settings(), store=open_store(settings()),
         )  # fmt: skip
     kept = _kept(asked.case_id)
     kept[asked] = found
@@ -231,115 +244,30 @@ def alike(one: Attribution, other: Attribution) -> dict[str, float]:
     return found
 
 
-def voxel(result: state.Result, told: Attribution | None, at: tuple[int, int, int]) -> Place:
-    """What is said of a voxel (x, y, z)."""
-    x, y, z = at
-    maps, said = result.prediction.maps, []
-    for name, words in (("tumour", "probability of malignant tumour"), ("bone", "probability of bone")):
-        if name in maps:
-            said.append((words, f"{maps[name][z, y, x]:.3f}"))
-    if "attention" in maps:
-        said.append(("gate, 1 = MRI, 0 = slide", f"{maps['attention'][z, y, x]:.2f}"))
-    if told is not None and "mri" in told.maps:
-        value = float(told.maps["mri"][z, y, x])
-        size = np.abs(told.maps["mri"])
-        higher = float((size > abs(value)).mean())
-        said.append((f"{told.label}, {told.unit} a pixel", f"{value:+.3g}" if told.signed else f"{value:.3g}"))
-        said.append(("stronger than", f"{100 * (1 - higher):.1f} % of the voxels"))
-    return Place(f"Voxel {x}, {y}, {z}", tuple(said))
+def outlines(result: state.Result) -> dict[str, Outline | None]:
+    """The criteria of the case's cohort by name, None where nobody drew one: not assessable. {} for an upload."""
+    of = reading.ref(result)
+    return {} if of.cohort is None else _outlines(str(of.cohort), of.case_id, result.case.id, result)
 
 
-def patch(result: state.Result, told: Attribution | None, number: int) -> Place:
-    """What is said of a patch, counted from 0."""
-    said, attention = [], result.prediction.patch_attention
-    if attention is not None and number < len(attention):
-        said.append(("attention, of all patches", f"{attention[number]:.2%}"))
-    values = None if told is None else patch_values(told)
-    if told is not None and values is not None:
-        rank = int((np.abs(values) > abs(values[number])).sum()) + 1
-        said.append(
-            (f"{told.label}, {told.unit}", f"{values[number]:+.3g}" if told.signed else f"{values[number]:.3g}")
-        )
-        said.append(("rank by size", f"{rank} of {len(values)} patches"))
-    return Place(f"Patch {number + 1}", tuple(said))
+@st.cache_resource(scope="session", max_entries=4, show_spinner="Reading the criteria")
+def _outlines(cohort: str, case_id: str, content_id: str, _result: state.Result) -> dict[str, Outline | None]:
+    from cmssd_core.explain import criteria
+
+    root, row = Path(cohort).parent, reading.row(CaseRef(Path(cohort), case_id))
+    return {} if row is None else criteria.outlines(row, root, _result.case, criteria.criteria(root))
 
 
-def patch_picture(result: state.Result, told: Attribution, number: int) -> tuple[Uint8Array, FloatArray] | None:
-    """A patch as it lies on the slide, uint8 (y, x, 3), and the map's pixels over it (y, x); None without both."""
-    slide, values = result.case.inputs.get("he"), told.maps.get("he")
-    if not isinstance(slide, Slide) or values is None or told.patch_xy is None or not told.patch_size_px:
-        return None
-    if slide.mpp is None:
-        return None
-    x, y = (int(v) for v in told.patch_xy[number])
-    mpp = slide.mpp * float(told.patch_size_px) / values.shape[1]
-    return _patch(result.case.id, x, y, values.shape[1], mpp, slide), values[number]
+def files(told: Attribution, case: Case, below: Path) -> bytes:
+    """The map as a zip of NIfTI, GeoJSON, NPZ, PNG and JSON; no file name says whose it is."""
+    from cmssd_core.explain import export
 
-
-@st.cache_resource(scope="session", max_entries=32, show_spinner=False)
-def _patch(case_id: str, x: int, y: int, edge_px: int, mpp: float, _slide: Slide) -> Uint8Array:
-    from cmssd_core.slide.pixels import region
-
-    return region(_slide, xy=(x, y), size_px=(edge_px, edge_px), mpp=mpp)
-
-
-def without(
-    result: state.Result, voxel: tuple[int, int, int] | None, number: int | None, what: str, progress: Progress
-) -> list[str]:
-    """What the model in use would say with a patch taken away, or with a box around a voxel filled from around it."""
-    from cmssd_core.whatif.change import FILLS, Change
-    from dashboard.services import what_if
-
-    if what == "patch":
-        if number is None:
-            return []
-        change, done = Change(patches_off=(number,)), f"Without patch {number + 1}"
-    else:
-        volume = result.case.inputs.get("mri")
-        if voxel is None or not isinstance(volume, Volume):
-            return []
-        change = Change(erased=_box_around(volume, voxel))
-        done = f"With {2 * BOX_MM:g} mm around the voxel on its slice filled by {FILLS['surroundings']}"
-    before, after = result.prediction, what_if.ask(result, change, progress).prediction
-    lines = [f"{done}: probability of malignancy {before.p_malignant:.3f} → **{after.p_malignant:.3f}**"]
-    if before.severity_pct is not None and after.severity_pct is not None:
-        lines.append(f"severity {before.severity_pct:.1f} % → **{after.severity_pct:.1f} %**")
-    return [", ".join(lines) + ". :small[An input that no patient has: the model was not trained on it.]"]
-
-
-def _box_around(volume: Volume, voxel: tuple[int, int, int]) -> Region:
-    """A square on the voxel's slice, in the slice's own mm as it is shown."""
-    from cmssd_core.report.display import lay_out
-    from cmssd_core.whatif.change import box
-
-    x, y, z = voxel
-    marked = np.zeros(volume.voxels.shape[1:], dtype=np.float32)
-    marked[z, y, x] = 1.0
-    layout, index = lay_out(volume.affine, marked.shape), reading.slice_of(volume, voxel)
-    row, column = np.argwhere(layout.slice_of(marked, index) == 1.0)[0]
-    at_x, at_y = (float(column) + 0.5) * layout.col_mm, (float(row) + 0.5) * layout.row_mm
-    return box(index, (max(0.0, at_x - BOX_MM), at_x + BOX_MM), (max(0.0, at_y - BOX_MM), at_y + BOX_MM))
-
-
-def shares(asked: Question, result: state.Result, progress: Progress) -> ModalityShares:
-    """Exact Shapley share of each modality in the malignancy logit; computed under the model's lock unless known."""
-    from cmssd_core.cases import collate, prepare
-    from cmssd_core.explain.modality_shapley import modality_shares
-    from cmssd_core.inference import moved
-
-    kept, chosen = _kept_shares(asked.case_id), predictor(asked.weights)
-    if chosen.model_id not in kept:
-        with at_work(chosen.model_id, progress):
-            progress(0.05, "preparing the images")
-            batch = collate([prepare(result.case, spec=chosen.spec, settings=settings())], chosen.spec)
-            device = next(chosen.model.parameters()).device
-            kept[chosen.model_id] = modality_shares(
-                chosen.model, moved(batch, device),
-                before_each=lambda share: progress(0.1 + 0.9 * share, "asking the model without a modality"),
-            )  # fmt: skip
-    return kept[chosen.model_id]
-
-
-@st.cache_resource(scope="session", max_entries=2, show_spinner=False)
-def _kept_shares(case_id: str) -> dict[str, ModalityShares]:
-    return {}
+    folder = Path(tempfile.mkdtemp(dir=below))
+    try:
+        packed = BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in export.write(told, case, folder / "map"):
+                archive.write(path, path.name)
+        return packed.getvalue()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -25,12 +25,7 @@ from dashboard.services.model import Progress, at_work, model
 if TYPE_CHECKING:
     from cmssd_core.store import Store
 
-#: What a reader marks, with the sentence that says what it means: the answer, then the criteria it should rest on.
-CRITERIA: Mapping[str, str] = {
-    agreement.MALIGNANT: "the lesion is a malignant bone tumour",
-    "cortical destruction": "the cortex of the bone is breached, on the MRI",
-    "osteoid": "tumour cells lay down osteoid, on the H&E slide",
-}
+_MALIGNANT = "The lesion is a malignant bone tumour."
 
 
 @dataclass(frozen=True)
@@ -53,6 +48,13 @@ def _opened(place: str) -> Reviews:
 def reviews() -> Reviews:
     """The database of this installation, shared by all sessions. InputError where it cannot be used."""
     return _opened(settings().reviews.get_secret_value())
+
+
+def criteria(cohort: Path) -> Mapping[str, str]:
+    """What a reader marks, each with its meaning: the answer, then the criteria it should rest on, a site's own too."""
+    from cmssd_core.explain.criteria import criteria as listed
+
+    return {agreement.MALIGNANT: _MALIGNANT, **{c.name.replace("_", " "): c.meaning for c in listed(cohort.parent)}}
 
 
 def queue(cohort: Path, reader: str) -> tuple[CaseRef, ...]:

@@ -1,0 +1,190 @@
+"""An audit for the screen: audit.json as verdicts and gates, and the cases in which map and criterion disagree most."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from cmssd_core.types import InputError
+from dashboard.services import cohort as cohorts
+from dashboard.services.cohort import State
+
+NAME = "audit.json"
+#: What a gate asks, in a clinician's words, by its number.
+TITLES: Mapping[str, str] = {
+    "G0": "The model works on these cases",
+    "G1": "Nothing beside the disease moves the answer",
+    "G2": "The answer needs the criterion",
+    "G3": "The map lies on the criterion",
+    "G4": "The map keeps away from what is no disease",
+    "G5": "The map is true to the model",
+    "G6": "The map depends on what was learned",
+    "G7": "The map is stable",
+    "G8": "The maps agree on no place nobody named",
+}
+#: Gates whose value passes below the threshold; of the others it passes above.
+BELOW = ("G1", "G4", "G6", "G8")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One gate as audit.json tells it; None where nothing could be said. level: pass, warn, fail or not assessable."""
+
+    name: str
+    value: float | None
+    low: float | None
+    high: float | None
+    threshold: float | None
+    level: str
+    meaning: str
+    reason: str
+    n: int | None
+    details: Mapping[str, Any]
+
+    @property
+    def number(self) -> str:
+        """ "G3" of "G3 ..."."""
+        return self.name.split(" ")[0]
+
+    @property
+    def title(self) -> str:
+        """What it asks, and of what."""
+        rest = self.name.removeprefix(self.number).strip()
+        return TITLES.get(self.number, self.name) + (f": {rest}" if rest else "")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The verdict on one criterion by one method, with the gates it rests on."""
+
+    criterion: str
+    modality: str
+    method: str
+    verdict: str
+    reason: str
+    gates: tuple[Gate, ...]
+
+
+@dataclass(frozen=True)
+class Doubtful:
+    """A case in which the map lies less on the criterion than a map that knows no model. excess: by how much."""
+
+    case_id: str
+    excess: float
+    enrichment: float
+    control: str
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """An audit.json. cases: its rows of cases, () where it holds none. limits: what it says it cannot catch."""
+
+    path: Path
+    overall: str
+    reason: str
+    model_id: str
+    trained: str
+    verdicts: tuple[Verdict, ...]
+    cases: tuple[Mapping[str, Any], ...]
+    limits: tuple[str, ...]
+
+
+def found(cohort: Path) -> State | None:
+    """The newest audit.json of a cohort, beside its results; None where it was not audited yet."""
+    folders = (cohort.parent / "results", cohorts.results_to(cohort), goes_to(cohort))
+    there = [state for folder in folders if (state := State.of(folder / NAME)) is not None]
+    return max(there, key=lambda state: state.time_ns) if there else None
+
+
+def goes_to(cohort: Path) -> Path:
+    """The folder an audit of this cohort is written to, so that the page finds it: never the user's own."""
+    return cohorts.results_to(cohort) / "audit"
+
+
+@st.cache_resource(max_entries=8, show_spinner="Reading the audit")
+def report(there: State) -> Report:
+    """What audit.json says. InputError where it is none."""
+    path = Path(there.path)
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        overall = told["overall"]
+        named = overall if isinstance(overall, dict) else {"verdict": overall}
+        return Report(
+            path=path,
+            overall=str(named.get("verdict", "")),
+            reason=str(named.get("reason", told.get("reason", ""))),
+            model_id=str(told.get("model_id", told.get("model", ""))),
+            trained=str(told.get("trained", "")),
+            verdicts=tuple(_verdict(each) for each in told["verdicts"]),
+            cases=tuple(told.get("cases") or ()),
+            limits=tuple(str(each) for each in told.get("limits") or ()),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"{path.name} cannot be read as an audit, expected one of cmssd audit; run it again") from None
+
+
+def _verdict(told: Mapping[str, Any]) -> Verdict:
+    return Verdict(
+        str(told["criterion"]), str(told["modality"]), str(told["method"]), str(told["verdict"]),
+        str(told.get("reason", "")), tuple(_gate(each) for each in told["gates"]),
+    )  # fmt: skip
+
+
+def _gate(told: Mapping[str, Any]) -> Gate:
+    level = told.get("level") or {True: "pass", False: "fail", None: "not assessable"}[told["passed"]]
+    value, low, high, threshold = (
+        None if told.get(name) is None else float(told[name]) for name in ("value", "low", "high", "threshold")
+    )
+    return Gate(
+        str(told["name"]), value, low, high, threshold, str(level), str(told["meaning"]), str(told.get("reason", "")),
+        None if told.get("n") is None else int(told["n"]), dict(told.get("details") or {}),
+    )  # fmt: skip
+
+
+def disagreements(told: Report, verdict: Verdict, most: int = 50) -> tuple[Doubtful, ...]:
+    """Cases by how far the map falls short of the best control on the criterion, the worst first."""
+    rows = []
+    for case in told.cases:
+        located = ((case.get("criteria") or {}).get(verdict.criterion) or {}).get("located") or {}
+        mine = located.get(verdict.method)
+        if not mine or mine.get("enrichment") is None:
+            continue
+        controls = {name: each.get("enrichment") for name, each in (mine.get("controls") or {}).items()}
+        known = {name: float(value) for name, value in controls.items() if value is not None}
+        if not known:
+            continue
+        best = max(known, key=lambda name: known[name])
+        value = float(mine["enrichment"])
+        rows.append(Doubtful(str(case.get("case_id", "")), value - known[best], value, best))
+    return tuple(sorted(rows, key=lambda row: row.excess))[:most]
+
+
+def criteria(told: Report) -> tuple[str, ...]:
+    """The criteria audited, in their order."""
+    return tuple(dict.fromkeys(verdict.criterion for verdict in told.verdicts))
+
+
+def page(told: Report) -> bytes | None:
+    """audit.html beside the JSON; None where there is none."""
+    there = told.path.with_suffix(".html")
+    return there.read_bytes() if there.is_file() else None
+
+
+def controls(gate: Gate) -> tuple[tuple[str, float], ...]:
+    """The map's score and its controls', where a gate holds them; () where not."""
+    found = [(name.removeprefix("control "), value) for name, value in gate.details.items()
+             if name.startswith("control ") and isinstance(value, int | float)]  # fmt: skip
+    own = gate.details.get("enrichment")
+    return (("the map", float(own)), *((n, float(v)) for n, v in found)) if own is not None else ()
+
+
+def names(verdicts: Sequence[Verdict]) -> tuple[str, ...]:
+    """What to call each verdict in a list of choices."""
+    from cmssd_core.explain.methods import METHODS
+
+    return tuple(f"{v.criterion} – {METHODS[v.method].label if v.method in METHODS else v.method}" for v in verdicts)

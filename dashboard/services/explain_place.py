@@ -1,0 +1,118 @@
+"""A place of a case for the screen: what model and map say of a voxel or a patch, and the answer without it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import streamlit as st
+
+from cmssd_core.types import Attribution, FloatArray, Slide, Uint8Array, Volume
+from dashboard import state
+from dashboard.services import reading
+from dashboard.services.explain import patch_values
+from dashboard.services.model import Progress
+
+if TYPE_CHECKING:
+    from cmssd_core.whatif.change import Region
+
+BOX_MM = 8.0  # half the edge of what is filled around a voxel
+
+
+@dataclass(frozen=True)
+class Place:
+    """What the model and a map say of one voxel or patch: (what, value) in words, the first the most important."""
+
+    title: str
+    said: tuple[tuple[str, str], ...]
+
+
+def voxel(result: state.Result, told: Attribution | None, at: tuple[int, int, int]) -> Place:
+    """What is said of a voxel (x, y, z)."""
+    x, y, z = at
+    maps, said = result.prediction.maps, []
+    for name, words in (("tumour", "probability of malignant tumour"), ("bone", "probability of bone")):
+        if name in maps:
+            said.append((words, f"{maps[name][z, y, x]:.3f}"))
+    if "attention" in maps:
+        said.append(("gate, 1 = MRI, 0 = slide", f"{maps['attention'][z, y, x]:.2f}"))
+    if told is not None and "mri" in told.maps:
+        value = float(told.maps["mri"][z, y, x])
+        size = np.abs(told.maps["mri"])
+        higher = float((size > abs(value)).mean())
+        said.append((f"{told.label}, {told.unit} a pixel", f"{value:+.3g}" if told.signed else f"{value:.3g}"))
+        said.append(("stronger than", f"{100 * (1 - higher):.1f} % of the voxels"))
+    return Place(f"Voxel {x}, {y}, {z}", tuple(said))
+
+
+def patch(result: state.Result, told: Attribution | None, number: int) -> Place:
+    """What is said of a patch, counted from 0."""
+    said, attention = [], result.prediction.patch_attention
+    if attention is not None and number < len(attention):
+        said.append(("attention, of all patches", f"{attention[number]:.2%}"))
+    values = None if told is None else patch_values(told)
+    if told is not None and values is not None:
+        rank = int((np.abs(values) > abs(values[number])).sum()) + 1
+        said.append(
+            (f"{told.label}, {told.unit}", f"{values[number]:+.3g}" if told.signed else f"{values[number]:.3g}")
+        )
+        said.append(("rank by size", f"{rank} of {len(values)} patches"))
+    return Place(f"Patch {number + 1}", tuple(said))
+
+
+def patch_picture(result: state.Result, told: Attribution, number: int) -> tuple[Uint8Array, FloatArray] | None:
+    """A patch as it lies on the slide, uint8 (y, x, 3), and the map's pixels over it (y, x); None without both."""
+    slide, values = result.case.inputs.get("he"), told.maps.get("he")
+    if not isinstance(slide, Slide) or values is None or told.patch_xy is None or not told.patch_size_px:
+        return None
+    if slide.mpp is None:
+        return None
+    x, y = (int(v) for v in told.patch_xy[number])
+    mpp = slide.mpp * float(told.patch_size_px) / values.shape[1]
+    return _patch(result.case.id, x, y, values.shape[1], mpp, slide), values[number]
+
+
+@st.cache_resource(scope="session", max_entries=32, show_spinner=False)
+def _patch(case_id: str, x: int, y: int, edge_px: int, mpp: float, _slide: Slide) -> Uint8Array:
+    from cmssd_core.slide.pixels import region
+
+    return region(_slide, xy=(x, y), size_px=(edge_px, edge_px), mpp=mpp)
+
+
+def without(
+    result: state.Result, voxel: tuple[int, int, int] | None, number: int | None, what: str, progress: Progress
+) -> list[str]:
+    """What the model in use would say with a patch taken away, or with a box around a voxel filled from around it."""
+    from cmssd_core.whatif.change import FILLS, Change
+    from dashboard.services import what_if
+
+    if what == "patch":
+        if number is None:
+            return []
+        change, done = Change(patches_off=(number,)), f"Without patch {number + 1}"
+    else:
+        volume = result.case.inputs.get("mri")
+        if voxel is None or not isinstance(volume, Volume):
+            return []
+        change = Change(erased=_box_around(volume, voxel))
+        done = f"With {2 * BOX_MM:g} mm around the voxel on its slice filled by {FILLS['surroundings']}"
+    before, after = result.prediction, what_if.ask(result, change, progress).prediction
+    lines = [f"{done}: probability of malignancy {before.p_malignant:.3f} → **{after.p_malignant:.3f}**"]
+    if before.severity_pct is not None and after.severity_pct is not None:
+        lines.append(f"severity {before.severity_pct:.1f} % → **{after.severity_pct:.1f} %**")
+    return [", ".join(lines) + ". :small[An input that no patient has: the model was not trained on it.]"]
+
+
+def _box_around(volume: Volume, voxel: tuple[int, int, int]) -> Region:
+    """A square on the voxel's slice, in the slice's own mm as it is shown."""
+    from cmssd_core.report.display import lay_out
+    from cmssd_core.whatif.change import box
+
+    x, y, z = voxel
+    marked = np.zeros(volume.voxels.shape[1:], dtype=np.float32)
+    marked[z, y, x] = 1.0
+    layout, index = lay_out(volume.affine, marked.shape), reading.slice_of(volume, voxel)
+    row, column = np.argwhere(layout.slice_of(marked, index) == 1.0)[0]
+    at_x, at_y = (float(column) + 0.5) * layout.col_mm, (float(row) + 0.5) * layout.row_mm
+    return box(index, (max(0.0, at_x - BOX_MM), at_x + BOX_MM), (max(0.0, at_y - BOX_MM), at_y + BOX_MM))
