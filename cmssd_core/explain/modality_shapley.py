@@ -103,6 +103,8 @@ def modality_shares(
     for name, whens in blanked.items():
         when = " and ".join("with nothing" if not given else f"with the {given} alone" for given in whens)
         words.append(f"{when}, which the model refuses, it gets {BLANKS[name]}")
+    if blanked:
+        words.append("such a blank is unlike anything in training, so read the order of the shares, not their size")
     return ModalityShares(values, phi, share, interactions(values), "; ".join(words))
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -97,29 +99,44 @@ def _row(each: Difference, result: state.Result, answer: Answer) -> dict[str, st
         low, high = p.severity_interval
         return f"{text} ({low:.1f} to {high:.1f}{'' if holds else ', not covered'})"
 
-    by = "–" if each.by is None else "0" if each.by == 0 else f"{each.by:+.{digits}f}{unit}".replace("-", "−")
     return {
         "": each.name,
         "Original": said(each.before, result.prediction, holds=True),
         "Changed": said(each.after, answer.prediction, holds=covered(answer.change, answer.prediction)),
-        "Difference": by,
+        "Difference": _signed(each.by, digits, " points" if each.unit == "%" else unit),
     }
+
+
+def _signed(by: float | None, digits: int, unit: str) -> str:
+    """A difference with its sign; one too small for the digits is still no nought."""
+    if by is None:
+        return "–"
+    text = "0" if by == 0 else f"{by:+.{digits}f}" if abs(by) >= 0.5 * 10**-digits else f"{by:+.1g}"
+    return f"{text}{unit if by else ''}".replace("-", "−")
 
 
 @st.fragment
 def pictures(result: state.Result, answer: Answer, other: Case | None) -> None:
     """The original pinned beside the changed case, the difference of their maps, and the slide's patches."""
     own, made = result.case.inputs.get("mri"), answer.case.inputs.get("mri")
+    difference = None
     if isinstance(own, Volume) and result.prediction.slices:
-        _scans(result, answer, own, made if isinstance(made, Volume) else None)
+        difference = _scans(result, answer, own, made if isinstance(made, Volume) else None)
     elif not isinstance(own, Volume):
         st.info("No MRI was given: there is no map to compare.", icon=":material/info:")
+    left, right = st.columns(2)
+    if difference is not None:
+        with left:
+            difference()
     shown = result.case.inputs.get("he")
     if isinstance(shown, Slide):
-        _slides(result, answer, shown, other)
+        with left if difference is None else right:
+            _own_slide(result, answer, shown, other)
+        _other_patches(result, answer, other)
 
 
-def _scans(result: state.Result, answer: Answer, own: Volume, made: Volume | None) -> None:
+def _scans(result: state.Result, answer: Answer, own: Volume, made: Volume | None) -> Callable[[], None] | None:
+    """Original and changed; gives what draws their difference, None where there is none."""
     before, after, key = result.prediction, answer.prediction, of_case(result)
     drawn = region_drawn(result)
     first, second, third = st.columns([3, 2, 2])
@@ -157,9 +174,9 @@ def _scans(result: state.Result, answer: Answer, own: Volume, made: Volume | Non
             )  # fmt: skip
             st.markdown(":small[White: tumour at 0.5 and above. Blue: bone at 0.5 and above. Hover for raw values.]")
     delta = map_difference(before, after, field)
-    if delta is not None and made is not None and answer.change:
-        with left:
-            _difference(made, delta, index, contrast, chosen, key)
+    if delta is None or made is None or not answer.change:
+        return None
+    return partial(_difference, made, delta, index, contrast, chosen, key)
 
 
 def _difference(volume: Volume, delta: Any, index: int, contrast: str, chosen: str, key: str) -> None:
@@ -192,45 +209,50 @@ def _take_region(result: state.Result, event: Any, index: int) -> None:
         st.rerun()
 
 
-def _slides(result: state.Result, answer: Answer, own: Slide, other: Case | None) -> None:
-    key, after = of_case(result), answer.prediction
-    swapped = answer.case.inputs.get("he")
+def _own_slide(result: state.Result, answer: Answer, own: Slide, other: Case | None) -> None:
+    key = of_case(result)
+    st.markdown("#### The slide's patches")
+    picture, per_px = service.thumbnail(own, result.case.id)
+    figure = slide.patch_grid(picture, per_px, own.mpp, result.prediction, opacity=0.4, tall_px=420)
+    for number in answer.change.patches_off:
+        figure.layout.shapes[number].update(fillcolor="rgba(15,17,21,0.85)", line={"color": "#7a8594"})
+    if other is not None or "he" in answer.change.off:
+        st.plotly_chart(figure, key=f"wiv_{key}_slide_still", theme=None, config=frame.CONFIG, alt="The own slide")
+        st.markdown(":small[The own slide, which the model does not read now.]")
+        return
+    figure.update_layout(dragmode="select")
+    widget = f"wiv_{key}_patches_{st.session_state.get(f'wiv_{key}_turn', 0)}"
+    event = st.plotly_chart(
+        figure, key=widget, theme=None, config=_PICTURE, on_select="rerun", selection_mode=("box", "lasso"),
+        alt=slide.slide_alt(result.prediction),
+    )  # fmt: skip
+    taken = tuple(sorted({int(point["point_index"]) for point in event.selection.points}))
+    if taken and taken != st.session_state.get(f"wi_{key}_patches"):
+        st.session_state[f"wi_{key}_patches"] = taken
+        st.rerun()
+    st.markdown(":small[Draw a box or a closed line over patches to take them away.]")
+
+
+def _other_patches(result: state.Result, answer: Answer, other: Case | None) -> None:
+    """The other patient's slide, and patches under damage as the model reads them."""
+    key, after, swapped = of_case(result), answer.prediction, answer.case.inputs.get("he")
     left, right = st.columns(2)
-    with left:
-        st.markdown("#### The slide's patches")
-        picture, per_px = service.thumbnail(own, result.case.id)
-        off = set(answer.change.patches_off)
-        figure = slide.patch_grid(picture, per_px, own.mpp, result.prediction, opacity=0.4, tall_px=380)
-        for number in off:
-            figure.layout.shapes[number].update(fillcolor="rgba(15,17,21,0.85)", line={"color": "#7a8594"})
-        figure.update_layout(dragmode="select")
-        if other is not None or "he" in answer.change.off:
-            st.plotly_chart(figure, key=f"wiv_{key}_slide_still", theme=None, config=frame.CONFIG, alt="The own slide")
-        else:
-            widget = f"wiv_{key}_patches_{st.session_state.get(f'wiv_{key}_turn', 0)}"
-            event = st.plotly_chart(
-                figure, key=widget, theme=None, config=_PICTURE, on_select="rerun", selection_mode=("box", "lasso"),
-                alt=slide.slide_alt(result.prediction),
-            )  # fmt: skip
-            taken = tuple(sorted({int(p["point_index"]) for p in event.selection.points}))
-            if taken and taken != st.session_state.get(f"wi_{key}_patches"):
-                st.session_state[f"wi_{key}_patches"] = taken
-                st.rerun()
-            st.markdown(":small[Draw a box or a closed line over patches to take them away.]")
-    with right:
-        if isinstance(swapped, Slide) and answer.change.slide_of is not None:
+    if isinstance(swapped, Slide) and answer.change.slide_of is not None:
+        with left:
             st.markdown("#### The other patient's slide")
             picture, per_px = service.thumbnail(swapped, answer.change.slide_of)
             st.plotly_chart(
-                slide.patch_grid(picture, per_px, swapped.mpp, after, opacity=0.4, tall_px=380),
+                slide.patch_grid(picture, per_px, swapped.mpp, after, opacity=0.4, tall_px=420),
                 key=f"wiv_{key}_swapped", theme=None, config=frame.CONFIG, alt="Changed: " + slide.slide_alt(after),
             )  # fmt: skip
-        if answer.change.on("he"):
-            st.markdown("#### Patches as the model reads them")
-            for title, change in (("original", Change()), ("changed", answer.change)):
-                bag = service.patches(result, change, other=other if change else None)
-                if bag is not None:
-                    st.image(views.montage(bag.patches), caption=f"{title}, the first {min(8, len(bag.patches))}")
+    if not answer.change.on("he"):
+        return
+    undamaged = replace(answer.change, damages=())
+    for column, title, change in ((left, "undamaged", undamaged), (right, "damaged", answer.change)):
+        bag = service.patches(result, change, other=other)
+        if bag is not None:
+            column.markdown(f"#### Patches as the model reads them, {title}")
+            column.image(views.montage(bag.patches), caption=f"the first {min(views.SHOWN, len(bag.patches))}")
 
 
 def reset(result: state.Result) -> None:

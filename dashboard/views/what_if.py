@@ -16,6 +16,7 @@ from dashboard.views import charts, frame
 SIGNED = ("#2166ac", "#4393c3", "#92c5de", "#d1e5f0", "#fddbc7", "#f4a582", "#d6604d", "#b2182b")
 HIDDEN_BELOW = 0.02  # a smaller difference lets the MRI show
 LEAST_LIMIT = 0.1
+SHOWN = 4  # patches in a montage
 LABELS = {"mri": "MRI", "he": "H&E slide"}
 
 
@@ -46,7 +47,7 @@ def difference_slice(
     axis = frame.colour_axis(f"{name}, after minus before", "magma")
     limit = limit_of(delta)
     steps = [[n / (len(SIGNED) - 1), colour] for n, colour in enumerate(SIGNED)]
-    bar = {**axis["colorbar"], "tickformat": "+.2f"}  # type: ignore[dict-item]
+    bar = {**axis["colorbar"], "tickformat": "+.2f", "tickvals": [-limit, 0, limit]}  # type: ignore[dict-item]
     figure.update_layout(coloraxis={**axis, "colorscale": steps, "cmin": -limit, "cmax": limit, "colorbar": bar})
     frame.add_letters(figure, layout)
     frame.add_scale(figure, width=width, height=height)
@@ -92,6 +93,7 @@ def levels(steps: Sequence[tuple[float, float | None]], name: str, more: Sequenc
         middle, half = (max(known) + min(known)) / 2, max((max(known) - min(known)) / 2 * 1.2, 0.05)
         figure.update_yaxes(range=[middle - half, middle + half])
     figure.update_xaxes(tickvals=[level for level, _ in steps])
+    figure.update_layout(legend={"y": 1.02, "yanchor": "bottom"})
     return figure
 
 
@@ -112,9 +114,13 @@ def share_bars(before: Mapping[str, float], after: Mapping[str, float] | None, *
         figure.add_bar(
             x=list(values.values()), y=names, orientation="h", name=label,
             marker={"color": charts.COLOURS[index], "pattern": {"shape": ("", "/")[index]}},
-            text=[f"{value:+.2f}" for value in values.values()], textposition="auto", textfont={"size": 14},
+            text=[f"{value:+.2f}" for value in values.values()], textposition="outside", cliponaxis=False,
+            textfont={"size": 14},
             hovertemplate="%{y}: %{x:+.3f} logits<extra></extra>",
         )  # fmt: skip
+    most = max((abs(v) for values in (before, after or {}) for v in values.values()), default=1.0) * 1.2
+    low = min((v for values in (before, after or {}) for v in values.values()), default=0.0)
+    figure.update_xaxes(range=[-most if low < 0 else 0, most])
     figure.add_vline(x=0, line={"color": charts.GUIDE, "width": 1})
     figure.update_yaxes(autorange="reversed")
     return figure
@@ -127,7 +133,7 @@ def shares_alt(before: Mapping[str, float], after: Mapping[str, float] | None) -
     return f"Shapley values in logits, original: {told}{now}"
 
 
-def montage(patches: Uint8Array, *, most: int = 8, edge_px: int = 128) -> Image.Image:
+def montage(patches: Uint8Array, *, most: int = SHOWN, edge_px: int = 128) -> Image.Image:
     """The first few patches in one row, as the model reads them."""
     row = [Image.fromarray(patch).resize((edge_px, edge_px)) for patch in patches[:most]]
     out = Image.new("RGB", (len(row) * (edge_px + 4) - 4, edge_px), "#7a8594")

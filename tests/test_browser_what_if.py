@@ -1,0 +1,133 @@
+"""The What-if page in a real Chromium: take a modality away, damage, draw, and see the numbers move."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from urllib.request import ProxyHandler, build_opener
+
+import pytest
+import showcase
+from test_browser import CHROMIUM, FLAGS, ROOT, WAIT_MS, free_port
+from tiny import tiny_cohort
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no {CHROMIUM}: install Debian's chromium to run browser tests"),
+]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("asked")
+    tiny_cohort(folder / "cohort", cases=2)
+    environment = os.environ | {
+        "CMSSD_WEIGHTS": str(showcase.weights(folder)),
+        "CMSSD_CACHE_DIR": str(folder / "cache"),
+        "CMSSD_COHORT": str(folder / "cohort"),
+        "CMSSD_MAX_PATCHES": "4",
+        "PYTHONPATH": str(ROOT),
+        "TMPDIR": str(folder),
+    }
+    port = free_port()
+    command = [sys.executable, "-m", "dashboard.launch", "--headless", "--port", str(port)]
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
+    )
+    opener = build_opener(ProxyHandler({}))
+    for _ in range(240):
+        try:
+            with opener.open(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+                assert json.load(answer)["status"] == "ok"
+            break
+        except OSError:
+            assert process.poll() is None
+            time.sleep(0.5)
+    else:
+        pytest.fail("the dashboard did not answer within two minutes")
+    yield f"http://127.0.0.1:{port}"
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=30)
+
+
+@pytest.fixture
+def page(address):
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        opened = browser.new_page(viewport={"width": 1280, "height": 2400})
+        opened.set_default_timeout(WAIT_MS)
+        opened.goto(f"{address}/what_if")
+        choice = opened.get_by_test_id("stSelectbox").first.locator("input")
+        choice.click()
+        choice.fill("synth-00000")
+        opened.keyboard.press("Enter")
+        opened.get_by_text("Nothing is changed yet").wait_for()
+        opened.get_by_test_id("stTable").first.get_by_text("Gate at the biopsy site").wait_for()
+        settled(opened)
+        yield opened
+        browser.close()
+
+
+def row(page, name: str) -> list[str]:
+    """Original, changed and difference of one figure, as the table shows them."""
+    cells = page.get_by_test_id("stTable").first.locator("tr").filter(has_text=name).first.locator("td, th")
+    return [text.strip() for text in cells.all_inner_texts()][1:]
+
+
+def settled(page) -> None:
+    """Waits until nothing on the page is stale and no run is going on."""
+    page.wait_for_function(
+        "() => !document.querySelector('[data-stale=\"true\"]') && "
+        "document.querySelector('[data-testid=\"stApp\"]').dataset.testScriptState !== 'running'"
+    )
+
+
+def test_taking_the_slide_away_moves_the_numbers_and_the_original_stays(page):
+    before = row(page, "Probability of malignancy")
+    assert before[0] == before[1]
+    page.get_by_test_id("stCheckbox").filter(has_text="H&E slide").locator("label").first.click()
+    page.get_by_text("H&E slide taken away").wait_for()
+    settled(page)
+    after = row(page, "Probability of malignancy")
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+    assert re.match(r"[+−]\d", after[2])
+    assert row(page, "Mean gate")[1] == "1.000"
+    page.get_by_role("button", name="Back to the original").click()
+    page.get_by_text("Nothing is changed yet").wait_for()
+    settled(page)
+    assert row(page, "Probability of malignancy") == before
+
+
+def test_a_slider_damages_the_slide_and_a_difference_is_drawn(page):
+    slider = page.get_by_test_id("stSlider").filter(has_text="Another laboratory's stain").get_by_role("slider")
+    slider.focus()
+    page.keyboard.press("End")
+    page.get_by_text("another laboratory's stain at level 5 of 5").first.wait_for()
+    page.get_by_role("heading", name="Difference").wait_for()
+    page.get_by_text("Patches as the model reads them, damaged").wait_for()
+
+
+def test_a_box_drawn_on_the_original_is_erased_and_put_back(page):
+    settled(page)
+    picture = page.get_by_test_id("stPlotlyChart").first
+    picture.scroll_into_view_if_needed()
+    picture.locator(".nsewdrag").first.wait_for()
+    page.wait_for_timeout(1000)
+    place = picture.locator(".nsewdrag").first.bounding_box()
+    across, down = place["x"] + place["width"] * 0.4, place["y"] + place["height"] * 0.4
+    page.mouse.move(across, down)
+    page.mouse.down()
+    page.mouse.move(across + place["width"] * 0.2, down + place["height"] * 0.2, steps=6)
+    page.mouse.up()
+    page.get_by_text("erased, filled with the median").first.wait_for()
+    settled(page)
+    page.get_by_role("button", name="Put the region back").click()
+    page.get_by_text("Nothing is changed yet").wait_for()
