@@ -1,0 +1,292 @@
+"""The Case page in a real Chromium: both viewers draw pixels, follow keys and mouse, move each other and answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from io import BytesIO
+from urllib.request import ProxyHandler, build_opener
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_browser import CHROMIUM, ROOT, free_port
+
+from dashboard.viewers import bundle
+
+FLAGS = [
+    "--headless", "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
+    "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync",
+]  # fmt: skip
+WAIT_MS = 300_000  # a WebGL picture drawn without a GPU, on a machine that may be shared
+CASE, SITE_MM = "synth-00000", (6.83, -0.69, 15.88)  # as data_samples/cohort.csv says
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no {CHROMIUM}: install Debian's chromium to run browser tests"),
+    pytest.mark.skipif(not bundle.ready(), reason="the viewers are not built: python -m dashboard.viewers.build"),
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("served")
+    port = free_port()
+    environment = os.environ | {
+        "CMSSD_CACHE_DIR": str(folder / "cache"),
+        "PYTHONPATH": str(ROOT),
+        "TMPDIR": str(folder),
+    }
+    for name in ("CMSSD_COHORT", "CMSSD_WEIGHTS"):  # the demo cohort and the shipped weights: maps that mean something
+        environment.pop(name, None)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dashboard.launch", "--headless", "--port", str(port)],
+        cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    address, opener = f"http://127.0.0.1:{port}", build_opener(ProxyHandler({}))
+    for _ in range(240):
+        try:
+            with opener.open(f"{address}/health", timeout=5) as answer:
+                assert json.load(answer)["status"] == "ok"
+            break
+        except OSError:
+            assert process.poll() is None, process.stdout.read() if process.stdout else ""
+            time.sleep(0.5)
+    else:
+        pytest.fail("the dashboard did not answer within two minutes")
+    yield address
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def page(server):
+    """A page that reads one case; the tests below go on from one another's state only where they say so."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        opened = browser.new_page(viewport={"width": 1280, "height": 1500})
+        opened.set_default_timeout(WAIT_MS)
+        opened.fetched, opened.faults = [], []
+        opened.on("request", lambda request: opened.fetched.append(request.url))
+        opened.on("pageerror", lambda fault: opened.faults.append(str(fault)))
+        opened.goto(f"{server}/case")
+        choice = opened.get_by_test_id("stSelectbox").locator("input").first
+        choice.click()
+        choice.fill(CASE)
+        opened.keyboard.press("Enter")
+        opened.locator(".stage[data-ready]").wait_for()
+        opened.locator(".stage[data-tiles]").wait_for()
+        opened.get_by_text("Take it with you").wait_for()
+        settled(opened)
+        yield opened
+        assert opened.faults == []
+        assert not [url for url in opened.fetched if url.startswith("http") and not url.startswith(server)]
+        assert not [url for url in opened.fetched if CASE in url], "no address names a case"
+        browser.close()
+
+
+def settled(page) -> None:
+    """Until Streamlit runs nothing and no tile was drawn for half a second."""
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+    before = None
+    for _ in range(60):
+        now = slide(page).get_attribute("data-tiles")
+        if now == before:
+            return
+        before = now
+        page.wait_for_timeout(500)
+
+
+def mri(page):
+    return page.locator(".stage").nth(0)
+
+
+def slide(page):
+    return page.locator(".stage").nth(1)
+
+
+def pixels(stage) -> np.ndarray:
+    return np.asarray(Image.open(BytesIO(stage.screenshot())).convert("RGB")).astype(int)
+
+
+def crosshair(page) -> np.ndarray:
+    return np.array([float(part) for part in mri(page).get_attribute("data-mm").split(",")])
+
+
+def until(page, true, what: str) -> None:
+    for _ in range(400):
+        if true():
+            return
+        page.wait_for_timeout(250)
+    pytest.fail(f"never: {what}")
+
+
+def click_at(page, stage, x: float, y: float) -> None:
+    box = stage.bounding_box()
+    page.mouse.click(box["x"] + box["width"] * x, box["y"] + box["height"] * y)
+
+
+def test_voxels_and_tiles_are_drawn(page):
+    voxels, tiles = pixels(mri(page)), pixels(slide(page))
+    grey = voxels[np.ptp(voxels, axis=2) < 12].mean(axis=-1)
+    assert ((grey > 60) & (grey < 250)).sum() > 0.05 * voxels[..., 0].size, "an MRI has greys"
+    assert len(np.unique(grey.round())) > 60
+    assert (np.ptp(tiles, axis=2) > 40).mean() > 0.3, "H&E has colours"
+    assert tiles.std() > 20
+    tag = slide(page).locator(".tag.scale").inner_text()
+    assert re.fullmatch(r"[125]0{0,2} (µm|mm)", tag.strip())
+    assert re.fullmatch(r"[125]0{0,2} mm", mri(page).locator(".tag.scale").inner_text().strip())
+
+
+def test_the_mri_follows_its_keys_while_it_has_the_focus(page):
+    stage = mri(page)
+    click_at(page, stage, 0.3, 0.35)
+    start, scale = crosshair(page), float(stage.get_attribute("data-px-per-mm"))
+    page.keyboard.press("ArrowUp")
+    until(page, lambda: np.linalg.norm(crosshair(page) - start) > 0.5, "the slice key moves the crosshair")
+    before = pixels(stage)
+    page.keyboard.press("+")
+    page.keyboard.press("+")
+    until(page, lambda: float(stage.get_attribute("data-px-per-mm")) > 1.3 * scale, "zoom")
+    settled(page)
+    assert np.abs(pixels(stage) - before).mean() > 3
+    window = stage.get_attribute("data-window")
+    page.keyboard.press("3")
+    until(page, lambda: stage.get_attribute("data-window") != window, "a window preset")
+    page.keyboard.press(" ")
+    until(page, lambda: stage.get_attribute("data-window") == window, "space resets")
+    page.keyboard.press("c")
+    page.wait_for_timeout(300)
+    assert not page.get_by_text("Clear caches").is_visible(), "Streamlit's own keys do not hear the viewer's"
+
+
+def test_a_click_in_the_mri_comes_back_with_voxel_mm_and_value(page):
+    click_at(page, mri(page), 0.35, 0.4)
+    said = page.get_by_text(re.compile(r"Marked: voxel \d+, \d+, \d+ \(x, y, z\), RAS\+ .* mm, T1: [\d.]+")).first
+    said.wait_for()
+    first = said.inner_text()
+    place = [float(part) for part in re.search(r"RAS\+ (.*) mm", first)[1].split(", ")]
+    assert np.allclose(place, crosshair(page), atol=0.06)
+    click_at(page, mri(page), 0.3, 0.3)
+    until(page, lambda: said.inner_text() != first, "the second click comes back too")
+
+
+def test_another_contrast_and_an_overlay_change_the_picture(page):
+    before = pixels(mri(page))
+    page.get_by_role("button", name="T2", exact=True).click()
+    until(page, lambda: np.abs(pixels(mri(page)) - before).mean() > 5, "T2 is another picture")
+    page.get_by_role("button", name="T1", exact=True).click()
+    settled(page)
+    before = pixels(mri(page))
+    page.locator("[data-layer='Gate'] input[type=checkbox]").check()
+    until(page, lambda: np.abs(pixels(mri(page)) - before).mean() > 5, "the gate is laid over")
+    page.locator("[data-layer='Gate'] input[type=range]").fill("0")
+    until(page, lambda: np.abs(pixels(mri(page)) - before).mean() < 2, "opacity 0 shows none of it")
+    page.locator("[data-layer='Gate'] input[type=checkbox]").uncheck()
+
+
+def test_the_slide_zooms_and_pans_until_finer_tiles_are_drawn(page):
+    stage = slide(page)
+    click_at(page, stage, 0.5, 0.3)
+    settled(page)
+    before, fetched = pixels(stage), len([url for url in page.fetched if url.endswith(".jpg")])
+    for _ in range(4):
+        page.keyboard.press("+")
+    settled(page)
+    closer = pixels(stage)
+    assert np.abs(closer - before).mean() > 5
+    assert len([url for url in page.fetched if url.endswith(".jpg")]) > fetched, "finer tiles were fetched"
+    page.keyboard.press("ArrowRight")
+    settled(page)
+    assert np.abs(pixels(stage) - closer).mean() > 5
+    assert (np.ptp(pixels(stage), axis=2) > 40).mean() > 0.3
+    page.keyboard.press(" ")
+    settled(page)
+    assert np.abs(pixels(stage) - before).mean() < 5, "space shows the whole slide again"
+
+
+def test_pointing_at_a_patch_moves_the_crosshair_to_its_place(page):
+    click_at(page, mri(page), 0.25, 0.2)
+    assert np.linalg.norm(crosshair(page) - SITE_MM) > 10
+    box = slide(page).bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.45, box["y"] + box["height"] * 0.45)
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.5)
+    until(page, lambda: np.linalg.norm((crosshair(page) - SITE_MM)[[0, 1]]) < 3, "the crosshair moves to the site")
+    assert np.linalg.norm(crosshair(page) - SITE_MM) < 4, "on the slice nearest to it"
+    said = page.get_by_text(re.compile(r"patch \d+.*Attention.*on the MRI at")).first.inner_text()
+    assert re.search(r"Attention 0\.\d+", said)
+
+
+def test_a_click_on_a_patch_comes_back_with_its_value_and_place(page):
+    click_at(page, slide(page), 0.5, 0.5)
+    said = page.get_by_text(re.compile(r"Chosen: patch \d+, attention [\d.]+, RAS\+ .* mm")).first
+    said.wait_for()
+
+
+def test_the_stain_normalised_window_moves_with_the_original(page):
+    page.get_by_role("button", name="Stain-normalised beside").click()
+    panes = slide(page).locator(".windows > div")
+    until(page, lambda: panes.count() == 2, "a second window")
+    settled(page)
+    click_at(page, slide(page), 0.25, 0.5)
+    for _ in range(3):
+        page.keyboard.press("+")
+    settled(page)
+    left, right = (pixels(panes.nth(n)) for n in (0, 1))
+    assert right.std() > 20
+    scales = [panes.nth(n).locator(".tag.power").inner_text() for n in (0, 1)]
+    assert scales[0] == scales[1]
+    inner = np.s_[150:-60, 10:-10]
+    shape = np.minimum(left.shape, right.shape)[:2]
+    grey = [each[: shape[0], : shape[1]].mean(axis=-1)[inner].ravel() for each in (left, right)]
+    assert np.corrcoef(grey)[0, 1] > 0.6, "the same place in other colours"
+    page.get_by_role("button", name="Stain-normalised beside").click()
+    until(page, lambda: panes.count() == 1, "one window again")
+
+
+def test_a_bar_of_the_areas_moves_the_crosshair_to_its_slice(page):
+    chart = page.get_by_test_id("stPlotlyChart").first
+    chart.scroll_into_view_if_needed()
+    settled(page)
+    before = crosshair(page)
+    points = chart.locator(".scatterlayer .points path")
+    box = points.nth(2).bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    # Slices of this scan are 4.5 mm apart, along one of the patient's axes.
+    until(page, lambda: np.abs(crosshair(page) - before).max() > 4, "the crosshair moves to the slice")
+
+
+def test_another_browser_is_served_nothing(page, server):
+    images = [url for url in page.fetched if "/held/" in url]
+    assert {url.rsplit(".", 1)[1] for url in images} >= {"nii", "jpg"}
+    for url in (next(u for u in images if u.endswith(".nii")), next(u for u in images if u.endswith(".jpg"))):
+        assert page.request.get(url).status == 200
+        stranger = page.context.browser.new_context()
+        assert stranger.request.get(url).status == 404
+        stranger.request.get(f"{server}/case", headers={"Accept": "text/html"})
+        assert stranger.request.get(url).status == 404, "nor one with a cookie of its own"
+        stranger.close()
+
+
+@pytest.mark.parametrize("width", [1280, 1920])
+def test_the_page_fits_the_screen_and_is_legible(page, width):
+    page.set_viewport_size({"width": width, "height": 1500})
+    settled(page)
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    small = page.evaluate(
+        """() => { const found = []; const look = (root) => root.querySelectorAll("*").forEach((e) => {
+             if (e.shadowRoot) look(e.shadowRoot);
+             if (e.getClientRects().length && [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim())
+                 && !["STYLE", "SCRIPT"].includes(e.tagName) && parseFloat(getComputedStyle(e).fontSize) < 12)
+               found.push(e.textContent); });
+           look(document); return found; }"""
+    )
+    assert small == []
