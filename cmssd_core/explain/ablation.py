@@ -12,7 +12,8 @@ from cmssd_core.explain.occlusion import Occluder
 from cmssd_core.explain.question import Found, Mark, Question, one_by_one
 from cmssd_core.types import InputError, Share
 
-TRIES = 40  # places drawn for each control wanted
+TRIES = 20  # places drawn for each control wanted
+OVERLAP = 0.5  # of the region, with a control
 ALIKE = 0.8  # a control covers at least this part of the content that the criterion's region covers
 CONTENT_MRI, CONTENT_HE = 0.15, 0.12  # of the range from air to bright; of the way from white to black
 
@@ -71,28 +72,24 @@ def _share(mark: Mark, lost: float, elsewhere: np.ndarray) -> Share:
 
 
 def _controls(mark: Mark, given: Tensor, wanted: int, rng: np.random.Generator) -> list[Tensor]:
-    """The criterion's mask shifted to other places: inside the image, beside the criterion, on as much content."""
+    """The criterion's mask shifted to other places (round the border), on as much content and, if that is possible,
+    beside the criterion; one that covers much of the images overlaps its own shifts by at most OVERLAP.
+    """
     mask = mark.mask[0].cpu().numpy()
     content = _content(mark.modality, given)
-    images, ys, xs = np.nonzero(mask)
     need = ALIKE * content[mask].mean()
-    height, width = mask.shape[1:]
-    found: list[Tensor] = []
-    seen: set[tuple[int, int, int]] = set()
+    beside: list[Tensor] = []
+    over: list[Tensor] = []
     for _ in range(TRIES * wanted):
-        if len(found) == wanted:
+        if len(beside) == wanted:
             break
-        dy = int(rng.integers(-ys.min(), height - ys.max()))
-        dx = int(rng.integers(-xs.min(), width - xs.max()))
-        dz = int(rng.integers(-images.min(), len(mask) - images.max()))
-        if (dz, dy, dx) in seen:
+        shift = [int(rng.integers(n)) for n in mask.shape]
+        moved = np.roll(mask, shift, axis=(0, 1, 2))
+        shared = float(moved[mask].mean())
+        if content[moved].mean() < need or shared > OVERLAP:
             continue
-        seen.add((dz, dy, dx))
-        moved = np.zeros_like(mask)
-        moved[images + dz, ys + dy, xs + dx] = True
-        if not (moved & mask).any() and content[moved].mean() >= need:
-            found.append(torch.tensor(moved, device=given.device))
-    return found
+        (over if shared else beside).append(torch.tensor(moved, device=given.device))
+    return (beside + over)[:wanted]
 
 
 def _content(modality: str, given: Tensor) -> np.ndarray:

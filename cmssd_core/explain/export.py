@@ -34,7 +34,7 @@ def attribution_json(told: Attribution) -> dict[str, Any]:
 
 
 def write(told: Attribution, case: Case, out: Path) -> list[Path]:
-    """Writes attribution.json, .npz and, as far as there are maps, NIfTI and PNG of the MRI, GeoJSON and PNG of the H&E.
+    """Writes attribution.json, .npz and, where there are maps, NIfTI and PNG of the MRI, GeoJSON and PNG of the slide.
 
     Each file appears whole. Gives the files written. Raises InputError where `out` cannot be written.
     """

@@ -90,7 +90,9 @@ HEAD, SIDE = 76, 190
 def _coloured_over(ground: Uint8Array, plane: npt.NDArray[np.float32], told: Attribution, modality: str) -> Uint8Array:
     low, high = limits(told, modality)
     pixels = told.method not in ("gate", "gradcam", "occlusion")
-    opacity = STRONGER if pixels else OPACITY
+    # The middle of a diverging scale is white: what is weak must not whiten the image below.
+    strength = np.sqrt(np.clip(np.abs(plane) / high, 0, 1)) if told.signed else np.ones_like(plane)
+    opacity = ((STRONGER if pixels else OPACITY) * strength)[..., None]
     mixed = ground * (1 - opacity) + coloured(plane, palette(told), limits=(low, high)) * opacity
     shown = np.abs(plane) >= SHOWN_FROM * high
     return np.where(shown[..., None], mixed, ground).astype(np.uint8)
@@ -125,7 +127,8 @@ def _sheet(
         digits=1,
     )
     draw.text((16, picture.height - 44), f"{told.model_id}, trained on {told.trained}", _FAINT, _font(14), anchor="lm")
-    draw.text((16, picture.height - 20), "research use only", _FAINT, _font(14), anchor="lm")
+    if "research use only" not in told.trained:
+        draw.text((16, picture.height - 20), "research use only", _FAINT, _font(14), anchor="lm")
     return picture, draw
 
 
