@@ -20,8 +20,10 @@ else:
         shown = parts.shown(opened)
         if shown.lacking:
             with st.container(border=True):
-                st.markdown(f":material/info: {shown.lacking}")
-                jobs.offer(opened)
+                left, right = st.columns([3, 2])
+                left.markdown(f":material/info: {shown.lacking}")
+                with right:
+                    jobs.offer(opened)
         cohort_table.bar(shown)
         left, right = st.columns([3, 2], gap="medium")
         with left:

@@ -122,7 +122,11 @@ def _lacking(cohort: Path, model: str | None) -> str | None:
     except InputError:  # the sidebar says it
         return None
     known = [about.get("model_id") for about in told.get("models", {}).values()] or [told.get("model_id")]
-    return None if in_use in known else "These answers are not of the model in use now; computing them anew brings it."
+    return (
+        None
+        if in_use in known
+        else "These answers are not of the model in use now; computing them anew brings its answers."
+    )
 
 
 def _summary(cohort: Path, rows: pd.DataFrame, model: str | None) -> str:
@@ -145,7 +149,7 @@ def _filters(key: str, facets: Facets) -> View:
     names = [name for name in facets if name != "answered" or len(np.unique(_codes(facets, name))) > 1]
     _keep_options(f"cohort_{key}_by", names)
     with st.container(border=True):
-        top = st.columns([4, 2, 2, 1], vertical_alignment="top")
+        top = st.columns([4, 2, 2])
         by = top[0].multiselect(
             "Filter by", names, default=first, key=f"cohort_{key}_by", format_func=cohort_view.title,
             persist_state="session", wrap=True,
@@ -159,8 +163,7 @@ def _filters(key: str, facets: Facets) -> View:
         sort = top[2].selectbox(
             "Sort by", sorts, key=f"cohort_{key}_sort", format_func=cohort_view.title, persist_state="session"
         )
-        top[3].markdown("")
-        down = top[3].toggle("Falling", key=f"cohort_{key}_down", persist_state="session")
+        down = top[2].toggle("Largest first", key=f"cohort_{key}_down", persist_state="session")
         view = replace(view, contains=(said or "").strip(), sort=sort or "number", descending=down)
         columns = st.columns(4)
         for place, column in enumerate(by):

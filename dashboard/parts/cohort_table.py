@@ -224,11 +224,9 @@ def current(of: Shown) -> None:
             "Distance", format="%.2f", help="Distance of the z-scored features, as a share of the median distance to "
             "all other cases: 1 = as far as most.")},
     )  # fmt: skip
-    left, right = st.columns([1, 3], vertical_alignment="center")
-    left.button("Select them", key="cohort_like", icon=":material/hub:", on_click=_set, args=([ref.case_id, *ids],))
-    right.markdown(
-        ":small[Near means alike to the model, which may err on both; it is no diagnosis. Click to read one.]"
-    )
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button("Select them", key="cohort_like", icon=":material/hub:", on_click=_set, args=([ref.case_id, *ids],))
+        st.markdown(":small[Near means alike to the model, which may err on both. Click to read one.]", width="stretch")
 
 
 def _words(case: pd.Series) -> str:

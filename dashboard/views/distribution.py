@@ -71,7 +71,7 @@ def _bars(
     figure.update_layout(
         height=tall_px, margin={"l": 8, "r": 8, "t": 30, "b": 8}, font={"size": 14}, barmode="overlay",
         dragmode="select", selectdirection="h", bargap=0.04, showlegend=True, hoverlabel={"font": {"size": 14}},
-        legend={"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top", "font": {"size": 14}},
+        legend={"orientation": "h", "x": 0, "y": -0.36, "yanchor": "top", "font": {"size": 14}},
     )  # fmt: skip
     figure.update_xaxes(title={"text": title, "font": {"size": 14}}, tickfont={"size": 13})
     figure.update_yaxes(title={"text": "share, %", "font": {"size": 14}}, tickfont={"size": 13}, rangemode="tozero")
