@@ -32,6 +32,7 @@ from cmssd_core.weights_file import DEFAULT
 from cmssd_core.whole import make_folder, write_whole
 
 State = Literal["running", "stopping", "stopped", "failed", "interrupted", "done"]
+Kind = Literal["evaluate", "audit"]
 
 _ASK, _PROGRESS, _END, _LOCK, _LOG, _STOP = "ask.json", "progress.json", "end.json", "lock", "log", "stop"
 _END_BYTES = 4096  # reserved before the work starts: a full disk must not keep a job from saying that it is full
@@ -46,6 +47,7 @@ class Ask:
     """What is to be computed: as in cohort_run.RunSettings.
 
     cohort: its table. weights: the file. out: the folder for metrics.json, predictions.parquet and evaluation.html.
+    kind: the cohort's results, or the audit of the explanations, whose out gets audit.json and audit.html.
     """
 
     cohort: Path
@@ -53,6 +55,7 @@ class Ask:
     out: Path
     split: str = "all"
     workers: int | None = None
+    kind: Kind = "evaluate"
 
 
 @dataclass(frozen=True)
@@ -72,13 +75,23 @@ class Job:
     started_s: float
 
 
-def ask(cohort: Path, out: Path, settings: Settings, *, split: str = "all", workers: int | None = None) -> Ask:
+def ask(
+    cohort: Path,
+    out: Path,
+    settings: Settings,
+    *,
+    split: str = "all",
+    workers: int | None = None,
+    kind: Kind = "evaluate",
+) -> Ask:
     """The question of a cohort's results by the model in use; `cohort` is a cohort.csv or its folder."""
     table = cohort / "cohort.csv" if cohort.is_dir() else cohort
     if not table.is_file():
         raise InputError(f"{cohort.name} holds no cohort.csv; expected a cohort folder or its CSV; check the path")
     weights = settings.weights or DEFAULT
-    return Ask(cohort=table.resolve(), weights=weights.resolve(), out=out.absolute(), split=split, workers=workers)
+    return Ask(
+        cohort=table.resolve(), weights=weights.resolve(), out=out.absolute(), split=split, workers=workers, kind=kind
+    )
 
 
 def identity(asked: Ask) -> str:
@@ -168,13 +181,22 @@ def work(folder: Path) -> int:
             _write(folder / _PROGRESS, {"done": done, "of": of})
             last = time.monotonic()
 
-    chosen = RunSettings(split=asked.split, workers=asked.workers)
     ended: dict[str, Any] = {"state": "failed", "refused": None, "sentence": None}
     status = 2
     try:
-        made = evaluate(
-            asked.cohort, asked.out, weights=asked.weights, chosen=chosen, settings=settings(), progress=progress
-        )
+        if asked.kind == "audit":
+            from cmssd_core.audit.examine import AuditSettings
+            from cmssd_core.audit.run import audit
+
+            panel = AuditSettings(split=asked.split, workers=asked.workers)
+            made = audit(
+                asked.cohort, asked.out, weights=(asked.weights,), chosen=panel, settings=settings(), progress=progress
+            )
+        else:
+            chosen = RunSettings(split=asked.split, workers=asked.workers)
+            made = evaluate(
+                asked.cohort, asked.out, weights=asked.weights, chosen=chosen, settings=settings(), progress=progress
+            )
         ended |= {"state": "done", "refused": len({each["case_id"] for each in made["refused"]})}
         status = 0
     except KeyboardInterrupt:
@@ -262,7 +284,7 @@ def _folder(job_id: str, settings: Settings) -> Path:
 
 def _asked(told: dict[str, Any]) -> Ask:
     places = {name: Path(told[name]) for name in ("cohort", "weights", "out")}
-    return Ask(**places, split=told["split"], workers=told["workers"])
+    return Ask(**places, split=told["split"], workers=told["workers"], kind=told.get("kind", "evaluate"))
 
 
 def _read(path: Path) -> dict[str, Any] | None:

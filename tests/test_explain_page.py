@@ -38,7 +38,7 @@ def installation(tmp_path, monkeypatch):
     mask = np.zeros((*showcase.SHAPE[:0:-1], 3), np.uint8)
     mask[44:52, 40:50, 1] = 1
     nibabel.save(nibabel.Nifti1Image(mask, showcase.affine()), tmp_path / "breach.nii.gz")
-    (tmp_path / "tile.png").write_bytes(showcase.tile(side=384))
+    (tmp_path / "tile.png").write_bytes(showcase.tile())
     drawn = np.zeros((512, 512), np.uint8)
     drawn[60:200, 60:200] = 255
     Image.fromarray(drawn).save(tmp_path / "osteoid.png")

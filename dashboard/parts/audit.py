@@ -8,7 +8,9 @@ from pathlib import Path
 import streamlit as st
 
 from dashboard import rights, selection, widgets
+from dashboard.parts import jobs
 from dashboard.services import audit as service
+from dashboard.services import model as models
 from dashboard.services.audit import Gate, Report, Verdict
 from dashboard.views import charts
 from dashboard.views import gate as views
@@ -49,13 +51,19 @@ def overall(told: Report) -> None:
         st.markdown(f"### {badge(told.overall)} over all criteria and methods", help=_MEANS.get(told.overall))
         if told.reason:
             st.markdown(widgets.plain(told.reason))
+        if told.refused:
+            st.markdown(f":orange-badge[:material/warning: {told.refused} cases could not be read]")
         st.markdown(_MEANS.get(told.overall, ""))
+        if told.model_id and models.model().model_id not in told.model_id:
+            st.warning("This audit is of other weights than those in use now: it says nothing of the present answers.")
         said = f"Model {widgets.plain(told.model_id)}" if told.model_id else "The model is not named"
         st.markdown(f":small[:gray[{said}{f', trained on: {widgets.plain(told.trained)}' if told.trained else ''}]]")
     for criterion in service.criteria(told):
         mine = [v for v in told.verdicts if v.criterion == criterion]
         where = _MODALITY.get(mine[0].modality, mine[0].modality)
-        lines = [f"#### {widgets.plain(criterion.capitalize())} :gray[on the {where}]"]
+        words = widgets.plain(criterion.replace("_", " ").capitalize())
+        st.markdown(f"#### {words} :gray[on the {where}]", help=told.meanings.get(criterion))
+        lines = []
         labels = service.names(mine)
         lines += [f"- {badge(v.verdict)} by {widgets.plain(name.split(' – ')[1])}: {widgets.plain(v.reason)}"
                   for v, name in zip(mine, labels, strict=True)]  # fmt: skip
@@ -81,11 +89,13 @@ def _gate(each: Gate, key: str) -> None:
     icon, word = _LEVELS.get(each.level, (":material/help:", each.level))
     value = "" if each.value is None else f", {_number(each.value)}"
     label = f"**{each.number}** {widgets.plain(each.title)} – {word}{value}"
-    opened = st.expander(label, icon=icon, key=key, on_change="rerun")
+    left, right = st.columns([30, 1], vertical_alignment="top")
+    right.markdown(":gray[:material/info:]", help=each.meaning)
+    opened = left.expander(label, icon=icon, key=key, on_change="rerun")
     if not opened.open:  # a plot is drawn when it is looked at
         return
     with opened:
-        st.markdown(f"**{widgets.plain(each.meaning)}**", help="What this gate asks.")
+        st.markdown(f"**{widgets.plain(each.meaning)}**")
         st.markdown(widgets.plain(each.reason) or "No reason is recorded.")
         if each.value is None:
             return
@@ -98,7 +108,7 @@ def _gate(each: Gate, key: str) -> None:
         )  # fmt: skip
         n = "" if each.n is None else f", n = {each.n}"
         st.plotly_chart(
-            views.against(each.value, each.low, each.high, each.threshold, below=below, title=each.title),
+            views.against(each.value, each.low, each.high, each.threshold, below=below, title=each.measure),
             key=f"{key}_plot", config=charts.CONFIG, alt=f"{each.title}: {_number(each.value)} ({interval}{n}){held}",
         )  # fmt: skip
         st.markdown(f":small[{_number(each.value)} ({interval}{n}){held}.]")
@@ -147,10 +157,7 @@ def queue(told: Report, verdict: Verdict, cohort: Path) -> None:
 def limits(told: Report) -> None:
     """What such an audit cannot catch."""
     with st.expander("What an audit cannot catch", icon=":material/visibility_off:"):
-        for each in told.limits or (
-            "A shortcut that no probe looks like, that has no fixed place and no column in the cohort's table.",
-            "A criterion that nobody drew: it is not assessable, which is not the same as absent.",
-        ):
+        for each in told.limits or service.known_limits():
             st.markdown(f"- {widgets.plain(each)}")
 
 
@@ -172,8 +179,9 @@ def downloads(told: Report) -> None:
 
 
 def start(cohort: Path) -> None:
-    """There is no audit of this cohort yet: how to make one."""
-    st.info("This cohort was not audited yet.", icon=":material/info:")
-    out = service.goes_to(cohort)
-    st.markdown("An audit takes minutes on a small cohort. On this machine, in a terminal:")
-    st.code(f"cmssd audit {shlex.quote(str(cohort.parent))} --out {shlex.quote(str(out))}", language="bash")
+    """There is no audit of this cohort yet: a job that makes one."""
+    st.info("This cohort was not audited yet. An audit takes minutes on a small cohort.", icon=":material/info:")
+    jobs.offer(cohort, label="Audit the model in use on this cohort", kind="audit")
+    st.markdown("Or on this machine, in a terminal:")
+    command = f"cmssd audit {shlex.quote(str(cohort.parent))} --out {shlex.quote(str(service.goes_to(cohort)))}"
+    st.code(command, language="bash")

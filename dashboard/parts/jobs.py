@@ -10,7 +10,7 @@ import streamlit as st
 
 from dashboard import rights, widgets
 from dashboard.services import jobs
-from dashboard.services.jobs import Job
+from dashboard.services.jobs import Job, Kind
 
 _EVERY_S = 2.0
 _AT_WORK = ("running", "stopping")
@@ -34,19 +34,22 @@ def board() -> None:
     _watched(jobs.listed)
 
 
-def offer(cohort: Path, *, label: str = "Compute results for this cohort") -> None:
+def offer(cohort: Path, *, label: str = "Compute results for this cohort", kind: Kind = "evaluate") -> None:
     """How a cohort's job stands, or a button that starts it. The page is drawn anew when it ends."""
     if not rights.session_may("cases"):
         return
-    job = jobs.of(cohort)
+    job = jobs.of(cohort, kind)
     if job is not None and job.state != "done":
-        _watched(lambda: [found for found in [jobs.of(cohort)] if found])
+        _watched(lambda: [found for found in [jobs.of(cohort, kind)] if found])
         return
-    if st.button(label, key="compute_results", icon=":material/calculate:"):
+    if st.button(
+        label, key="compute_results" if kind == "evaluate" else f"compute_{kind}", icon=":material/calculate:"
+    ):
         with widgets.guarded("starting the job"):
-            jobs.start(cohort)
+            jobs.start(cohort, kind)
             st.rerun()
-    st.markdown(":small[By the model in use, every case. It goes on when this page is closed.]")
+    many = "every case" if kind == "evaluate" else "40 cases at most"
+    st.markdown(f":small[By the model in use, {many}. It goes on when this page is closed.]")
 
 
 def _watched(look: Callable[[], Sequence[Job]]) -> None:
@@ -68,7 +71,8 @@ def _line(job: Job) -> None:
     with st.container(border=True):
         text, stop, forget = st.columns([6, 1.3, 1.3], vertical_alignment="center")
         name = widgets.plain(job.ask.cohort.parent.name)
-        text.markdown(f"**Results of {name}** – {_WORDS[job.state]} {_told(job)} :gray[Started {_ago(job.started_s)}.]")
+        what = "Audit" if job.ask.kind == "audit" else "Results"
+        text.markdown(f"**{what} of {name}** – {_WORDS[job.state]} {_told(job)} :gray[Started {_ago(job.started_s)}.]")
         if job.state != "done":
             text.progress(
                 job.done / job.of if job.of else 0.0, f"{job.done} of {job.of} cases" if job.of else "starting"

@@ -27,6 +27,14 @@ TITLES: Mapping[str, str] = {
     "G7": "The map is stable",
     "G8": "The maps agree on no place nobody named",
 }
+#: What a gate's value is, by its number.
+_MEASURES = {
+    "G0": "AUC", "G1": "shift by it, in standard deviations of the answer",
+    "G2": "logits lost beyond as much elsewhere",
+    "G3": "enrichment on the criterion beyond the best control", "G4": "mass on it, in times its share of the image",
+    "G5": "logits lost beyond a random order", "G6": "rank correlation with a scrambled network's map",
+    "G7": "rank correlation with the map under noise", "G8": "peak over mean of the cohort's mean map",
+}  # fmt: skip
 #: Gates whose value passes below the threshold; of the others it passes above.
 BELOW = ("G1", "G4", "G6", "G8")
 
@@ -50,6 +58,15 @@ class Gate:
     def number(self) -> str:
         """ "G3" of "G3 ..."."""
         return self.name.split(" ")[0]
+
+    @property
+    def measure(self) -> str:
+        """What its value is."""
+        if "column" in self.details:
+            return "probability that the answer tells one group from the others, same label"
+        if self.name == "G8 outside":
+            return "shift by filling what lies outside, in standard deviations of the answer"
+        return _MEASURES.get(self.number, "value")
 
     @property
     def title(self) -> str:
@@ -82,7 +99,10 @@ class Doubtful:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """An audit.json. cases: its rows of cases, () where it holds none. limits: what it says it cannot catch."""
+    """An audit.json. cases: its rows of cases, () where it holds none. limits: what it says it cannot catch.
+
+    meanings: criterion -> what it means. refused: cases that could not be read.
+    """
 
     path: Path
     overall: str
@@ -92,6 +112,8 @@ class Report:
     verdicts: tuple[Verdict, ...]
     cases: tuple[Mapping[str, Any], ...]
     limits: tuple[str, ...]
+    meanings: Mapping[str, str]
+    refused: int
 
 
 def found(cohort: Path) -> State | None:
@@ -123,6 +145,8 @@ def report(there: State) -> Report:
             verdicts=tuple(_verdict(each) for each in told["verdicts"]),
             cases=tuple(told.get("cases") or ()),
             limits=tuple(str(each) for each in told.get("limits") or ()),
+            meanings={str(each["name"]): str(each["meaning"]) for each in told.get("criteria") or ()},
+            refused=len(told.get("refused") or ()),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{path.name} cannot be read as an audit, expected one of cmssd audit; run it again") from None
@@ -183,8 +207,18 @@ def controls(gate: Gate) -> tuple[tuple[str, float], ...]:
     return (("the map", float(own)), *((n, float(v)) for n, v in found)) if own is not None else ()
 
 
+def known_limits() -> tuple[str, ...]:
+    """What this version of the audit cannot catch."""
+    from cmssd_core.audit.limits import LIMITS
+
+    return LIMITS
+
+
 def names(verdicts: Sequence[Verdict]) -> tuple[str, ...]:
     """What to call each verdict in a list of choices."""
     from cmssd_core.explain.methods import METHODS
 
-    return tuple(f"{v.criterion} – {METHODS[v.method].label if v.method in METHODS else v.method}" for v in verdicts)
+    return tuple(
+        f"{v.criterion.replace(chr(95), chr(32))} – {METHODS[v.method].label if v.method in METHODS else v.method}"
+        for v in verdicts
+    )

@@ -52,7 +52,7 @@ def patch(result: state.Result, told: Attribution | None, number: int) -> Place:
     if attention is not None and number < len(attention):
         said.append(("attention, of all patches", f"{attention[number]:.2%}"))
     values = None if told is None else patch_values(told)
-    if told is not None and values is not None:
+    if told is not None and values is not None and number < len(values):
         rank = int((np.abs(values) > abs(values[number])).sum()) + 1
         said.append(
             (f"{told.label}, {told.unit}", f"{values[number]:+.3g}" if told.signed else f"{values[number]:.3g}")
@@ -66,7 +66,7 @@ def patch_picture(result: state.Result, told: Attribution, number: int) -> tuple
     slide, values = result.case.inputs.get("he"), told.maps.get("he")
     if not isinstance(slide, Slide) or values is None or told.patch_xy is None or not told.patch_size_px:
         return None
-    if slide.mpp is None:
+    if slide.mpp is None or number >= len(values):  # another model may cut the slide otherwise
         return None
     x, y = (int(v) for v in told.patch_xy[number])
     mpp = slide.mpp * float(told.patch_size_px) / values.shape[1]

@@ -6,23 +6,23 @@ from pathlib import Path
 
 from cmssd_core import jobs
 from cmssd_core.config import settings
-from cmssd_core.jobs import Job
+from cmssd_core.jobs import Job, Kind
 from dashboard import rights
 from dashboard.services import cohort as cohorts
 
 
-def of(cohort: Path) -> Job | None:
-    """The job that computes, or computed, a cohort's results; None where there was none."""
-    return jobs.look(jobs.identity(_asked(cohort)), settings())
+def of(cohort: Path, kind: Kind = "evaluate") -> Job | None:
+    """The job that computes, or computed, a cohort's results or its audit; None where there was none."""
+    return jobs.look(jobs.identity(_asked(cohort, kind)), settings())
 
 
-def start(cohort: Path) -> Job:
-    """Starts to compute a cohort's results by the model in use, or goes on; one that runs already is shared.
+def start(cohort: Path, kind: Kind = "evaluate") -> Job:
+    """Starts to compute a cohort's results or audit by the model in use, or goes on; one that runs already is shared.
 
     Raises InputError where it cannot be started, or the session's user may not see cases.
     """
     rights.demand("cases")
-    return jobs.start(_asked(cohort), settings())
+    return jobs.start(_asked(cohort, kind), settings())
 
 
 def again(job: Job) -> Job:
@@ -48,5 +48,6 @@ def listed() -> tuple[Job, ...]:
     return jobs.listed(settings())
 
 
-def _asked(cohort: Path) -> jobs.Ask:
-    return jobs.ask(cohort, cohorts.results_to(cohort), settings())
+def _asked(cohort: Path, kind: Kind) -> jobs.Ask:
+    out = cohorts.results_to(cohort)
+    return jobs.ask(cohort, out / "audit" if kind == "audit" else out, settings(), kind=kind)
