@@ -19,7 +19,7 @@ from cmssd_core.models import MODELS
 from cmssd_core.run_folder import history
 from cmssd_core.types import InputError
 from dashboard.services import catalogue
-from dashboard.views import training
+from dashboard.views import told, training
 
 ROOT = Path(__file__).resolve().parents[1]
 SECTIONS = ("Model card", "Parts", "Training", "Compare on the cohort")
@@ -121,6 +121,19 @@ def test_stages_and_means_of_spans_are_what_a_hand_gets(tmp_path):
     assert len(steps.x) == 1500
     assert len(line.x) == 60
     assert (line.x[0], line.y[0], line.y[-1]) == (12.0, 13.0, 1488.0)
+
+
+def test_no_mean_is_taken_over_two_stages():
+    stage = ["first"] * 90 + ["second"] * 90
+    table = pd.DataFrame({"step": np.arange(180.0), "total": [10.0] * 90 + [1.0] * 90, "stage": stage})
+    line = training.curves(table, ["total"], logarithmic=False).data[1]
+    assert {value for value in line.y if np.isfinite(value)} == {10.0, 1.0}
+    assert np.isnan(line.y).sum() == 1
+
+
+def test_a_figure_just_short_of_one_is_no_quotation():
+    assert told.cell(">0.999 (0.99 to >0.999)") == "\\>0.999 (0.99 to >0.999)"
+    assert told.cell("0.5") == "0.5"
 
 
 def test_the_comparison_is_scikit_learns_on_the_cases_both_answered(tmp_path):

@@ -147,7 +147,7 @@ def _rates(judged: Judged) -> None:
         {
             "share": list(RATES),
             "value (95 % interval), n": [
-                told.words(getattr(judged, attribute), 1, percent=True) for attribute in RATES.values()
+                told.cell(told.words(getattr(judged, attribute), 1, percent=True)) for attribute in RATES.values()
             ],
         },
         hide_index=True,
@@ -166,7 +166,7 @@ def _against(scope: Scope, named: Titles, at: float) -> None:
     st.table(
         {
             "answers": [named[one.answers] for one in found],
-            "their area (95 % interval), n": [told.words(one.auc) for one in found],
+            "their area (95 % interval), n": [told.cell(told.words(one.auc)) for one in found],
             "area gained by the chosen": [told.difference(one.difference) for one in found],
             "pairs": [f"{one.difference.n:,}" for one in found],
             "alone right at the threshold: chosen, other": [told.only_one_right(one.mcnemar) for one in found],

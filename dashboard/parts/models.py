@@ -200,4 +200,5 @@ def compare() -> None:
 
 
 def _words(figure: dict[str, Any], *, signed: bool = False) -> str:
-    return told.words(Figure(**{k: figure.get(k) for k in ("value", "low", "high", "n", "reason")}), signed=signed)
+    known = Figure(**{k: figure.get(k) for k in ("value", "low", "high", "n", "reason")})
+    return told.cell(told.words(known, signed=signed))

@@ -162,7 +162,7 @@ def trust(scope: Scope) -> None:
             {
                 "figure": ["Slope (1 is right; less: too sure)", "Intercept (0 is right)", "Expected calibration error",
                            f"Brier score{always}"],
-                "value (95 % interval), n": [told.words(f) for f in figures],
+                "value (95 % interval), n": [told.cell(told.words(f)) for f in figures],
             },
             hide_index=True,
             border="horizontal",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from cmssd_core.config import settings
-from cmssd_core.evaluation import repeats
+from cmssd_core.evaluation import repeats, summary
 from cmssd_core.types import InputError
 from dashboard.services import performance
 from dashboard.services.cohort import State
@@ -132,7 +132,10 @@ def _history(there: State) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two answers on the cases both gave: every figure of repeats.FIGURES for each, their difference, paired tests."""
+    """Two answers on the cases both gave: each figure of repeats.FIGURES of either as metrics.json has it, and paired.
+
+    difference: the first less the second, bootstrap over patients.
+    """
 
     cases: int
     one: dict[str, Any]
@@ -158,9 +161,15 @@ def _compared(one_key: str, other_key: str, _scope: Scope, _other: Answers) -> C
     test = told["tests"][0]
     return Comparison(
         len(common),
-        repeats.repeated([first]),
-        repeats.repeated([second]),
+        _figures(first),
+        _figures(second),
         told["difference"],
         test["mcnemar"],
         test["auc_difference"],
     )
+
+
+def _figures(rows: pd.DataFrame) -> dict[str, Any]:
+    malignant = summary.on_maps(rows[rows["malignant"] == 1])
+    alone = {f"{name}_malignant_only": malignant[name] for name in ("dice", "severity_mae")}
+    return summary.figures(rows) | alone

@@ -45,6 +45,11 @@ def words(figure: Figure, digits: int = 3, *, percent: bool = False, signed: boo
     return f"{said} ({low} to {high}), n = {figure.n:,}"
 
 
+def cell(text: str) -> str:
+    """For a cell that is read as Markdown, where a leading ">" would make a quotation of it."""
+    return "\\" + text if text.startswith(">") else text
+
+
 def probability(p: float | None) -> str:
     """A p value: "0.03", "<0.001", "–" where no test was made."""
     return "–" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"

@@ -37,16 +37,20 @@ def curves(history: pd.DataFrame, columns: Sequence[str], *, logarithmic: bool) 
                 x=x, y=y, mode="lines", line={"color": faint(colour, 0.3), "width": 1}, hoverinfo="skip",
                 showlegend=False,
             )  # fmt: skip
+        starts = [start for start, _ in stages(history)][1:]
+        pieces = np.split(np.arange(len(x)), np.searchsorted(x, starts))  # no mean over two stages
         figure.add_scatter(
-            x=_spans(x, span), y=_spans(y, span), mode="lines", name=name,
-            line={"color": colour, "dash": dash, "width": 2},
+            x=_joined([_spans(x[piece], span) for piece in pieces]),
+            y=_joined([_spans(y[piece], span) for piece in pieces]),
+            mode="lines", name=name, line={"color": colour, "dash": dash, "width": 2},
             hovertemplate=f"{name}<br>step %{{x:,.0f}}<br>%{{y:.4g}}<extra></extra>",
         )  # fmt: skip
     for start, stage in stages(history):
         if start > step[0]:
             figure.add_vline(x=start, line={"color": GUIDE, "width": 1, "dash": "dot"}, layer="below")
         figure.add_annotation(
-            x=start, y=1, yref="y domain", text=stage, showarrow=False, xanchor="left", yanchor="bottom",
+            x=start, y=1, yref="y domain", text=stage, showarrow=False, yanchor="bottom",
+            xanchor="left" if start < step[0] + 0.9 * (step[-1] - step[0]) or start == step[0] else "right",
             font={"size": 13, "color": GUIDE},
         )  # fmt: skip
     if logarithmic:
@@ -78,3 +82,9 @@ def _spans(values: np.ndarray, span: int) -> np.ndarray:
     whole = len(values) // span * span
     means = values[:whole].reshape(-1, span).mean(axis=1)
     return np.append(means, values[whole:].mean()) if whole < len(values) else means
+
+
+def _joined(pieces: Sequence[np.ndarray]) -> np.ndarray:
+    """One line with a gap between its pieces."""
+    with_gaps = [part for piece in pieces if len(piece) for part in (piece, [np.nan])]
+    return np.concatenate(with_gaps[:-1]) if with_gaps else np.empty(0)
