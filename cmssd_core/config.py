@@ -93,6 +93,10 @@ def settings() -> Settings:
     except ValidationError as problem:
         first = problem.errors()[0]
         wanted = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+        if first["type"] == "string_pattern_mismatch":  # only addresses have a pattern
+            wanted = "an address that begins with https:// or http://"
+        elif first["type"] in ("too_short", "string_too_short"):
+            wanted = f"{first['ctx']['min_length']} characters or more"
         raise _mistake(str(first["loc"][0]), wanted) from None
     except SettingsError as problem:
         # Only a field that is written as JSON fails before it is checked.

@@ -29,6 +29,10 @@ def afresh():
         ("CMSSD_SEVERITY_TIERS", '[["low", 0], ["high", 101]]', "100 percent"),
         ("CMSSD_SEVERITY_TIERS", '[["low", 0], ["high", NaN]]', "expected"),
         ("CMSSD_SEVERITY_TIERS", '[["low", 0], ["low", 50]]', "a name of its own"),
+        ("CMSSD_ROLES", "foo", 'JSON such as {"tumour-board"'),
+        ("CMSSD_ROLES", '{"board": "king"}', "'summaries', 'cases' or 'export'"),
+        ("CMSSD_PUBLIC_URL", "cmssd.example", "an address that begins with https://"),
+        ("CMSSD_SIGN_IN_HOURS", "0", "greater than 0"),
     ],
 )
 def test_a_malformed_variable_is_named_with_what_was_expected(
