@@ -19,6 +19,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from cmssd_core.slide.stain import Stain
 from cmssd_core.types import Affine, Slide
+from dashboard.viewers import tiles
 
 COOKIE = "cmssd_browser"
 #: A session's arrays out of use are dropped above this; the newest KEPT stay whatever their size.
@@ -113,13 +115,23 @@ def found(secret: str, browser: str | None) -> Holding | None:
 
 def sweep(*, connected: Callable[[str], bool], now_s: float, after_s: float = 300.0) -> None:
     """Drops what sessions hold that have been gone for `after_s`, as state.sweep does with their folders."""
+    gone: set[Path] = set()
     with _lock:
         for secret, holding in list(_holdings.items()):
             if connected(holding.session):
                 _gone_since_s.pop(secret, None)
             elif now_s - _gone_since_s.setdefault(secret, now_s) >= after_s:
                 del _holdings[secret], _gone_since_s[secret]
+                gone |= _slides(holding)
                 holding.things.clear()
+        kept = {path for holding in _holdings.values() for path in _slides(holding)}
+    for path in gone - kept:
+        tiles.forget(path)
+
+
+def _slides(holding: Holding) -> set[Path]:
+    with holding.lock:
+        return {thing.slide.path for thing in holding.things.values() if isinstance(thing, HeldSlide)}
 
 
 def digest(values: npt.NDArray[Any]) -> str:

@@ -14,7 +14,7 @@ from dashboard import rights, selection, state, widgets
 from dashboard.services import cohort as cohorts
 from dashboard.services import reading
 from dashboard.viewers import mri, slide
-from dashboard.viewers.layers import Outlines, PatchLayer
+from dashboard.viewers.layers import Outlines, PatchLayer, Point
 from dashboard.views import areas, frame
 
 #: A longer list is no help in a box of choices; the Cohort page finds cases.
@@ -156,23 +156,20 @@ def viewers(
             else:
                 st.info("No slide was given.", icon=":material/info:")
             if isinstance(volume, Volume) and result.prediction.slices:
-                _areas(result, volume, name)
+                _areas(result, name)
 
 
 def _mri(result: state.Result, volume: Volume, name: str, height_px: int) -> None:
     layers = reading.overlays(result)
     if st.session_state.get(f"truth_{name}"):
         layers += reading.truths(reading.ref(result), volume)
-    clicked: mri.VolumeClick | None = st.session_state.get(f"clicked_{name}")
-    at = reading.heart(result)
-    chosen = _chosen_slice(f"areas_{name}")
-    if chosen is not None:
-        at = reading.slice_mm(volume, chosen, clicked.mm if clicked is not None else at)
+    at = _aim(result, volume, name)
     click = mri.viewer(
         volume, layers, key=f"mri_{name}", at_mm=at, site_mm=reading.site(result), link=name, height_px=height_px
     )
-    if click is not None and click != clicked:
+    if click is not None and click != st.session_state.get(f"clicked_{name}"):
         st.session_state[f"clicked_{name}"] = click
+        st.session_state[f"slice_{name}"] = reading.slice_of(volume, click.voxel)
     if click is not None:
         unit = "" if click.value is None else f": {click.value:.4g}"
         mm = ", ".join(f"{value:.1f}" for value in click.mm)
@@ -185,9 +182,27 @@ def _mri(result: state.Result, volume: Volume, name: str, height_px: int) -> Non
         st.toggle("Show the known answer of the cohort", key=f"truth_{name}")
 
 
-def _areas(result: state.Result, volume: Volume, name: str) -> None:
-    chosen, clicked = _chosen_slice(f"areas_{name}"), st.session_state.get(f"clicked_{name}")
-    index = chosen if chosen is not None else None if clicked is None else reading.slice_of(volume, clicked.voxel)
+def _aim(result: state.Result, volume: Volume, name: str) -> Point | None:
+    """Where the crosshair is sent: to the slice whose bar was clicked last, at first to the middle of the tumour.
+
+    Said once a click: a later click in the MRI must not be undone by the next rerun.
+    """
+    points = (st.session_state.get(f"areas_{name}") or {}).get("selection", {}).get("points", [])
+    chosen = int(points[0]["x"]) - 1 if points else None
+    known: tuple[int | None, Point | None] = st.session_state.get(f"aim_{name}", (None, reading.heart(result)))
+    if chosen is not None and chosen != known[0]:
+        clicked: mri.VolumeClick | None = st.session_state.get(f"clicked_{name}")
+        near = clicked.mm if clicked is not None else known[1]
+        known = (chosen, reading.slice_mm(volume, chosen, near))
+        st.session_state[f"slice_{name}"] = chosen
+    elif chosen is None:
+        known = (None, known[1])
+    st.session_state[f"aim_{name}"] = known
+    return known[1]
+
+
+def _areas(result: state.Result, name: str) -> None:
+    index = st.session_state.get(f"slice_{name}")
     st.markdown("#### Area of each slice")
     st.plotly_chart(
         areas.slice_areas(result.prediction, index=index, tall_px=250),
@@ -195,12 +210,6 @@ def _areas(result: state.Result, volume: Volume, name: str) -> None:
         config=frame.CONFIG | {"scrollZoom": False},
     )  # fmt: skip
     st.markdown(":small[Click a bar to move the crosshair to its slice.]")
-
-
-def _chosen_slice(key: str) -> int | None:
-    """The slice (from 0) whose bar or point was clicked."""
-    points = (st.session_state.get(key) or {}).get("selection", {}).get("points", [])
-    return int(points[0]["x"]) - 1 if points else None
 
 
 def _slide(result: state.Result, shown: Slide, name: str, height_px: int, beside: state.Result | None) -> None:

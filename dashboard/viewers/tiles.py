@@ -80,15 +80,15 @@ class Handles:
                 one.users -= 1
                 self._close_idle()
 
-    def close(self) -> None:
-        """Closes all that are idle."""
+    def forget(self, path: Path) -> None:
+        """Closes a file that is idle."""
         with self._lock:
-            self._close_idle(leave=0)
+            for key in [key for key, one in self._open.items() if key[0] == str(path) and not one.users]:
+                self._open.pop(key).source.close()
 
-    def _close_idle(self, leave: int | None = None) -> None:
-        leave = self._most if leave is None else leave
+    def _close_idle(self) -> None:
         for key in [key for key, one in self._open.items() if not one.users]:
-            if len(self._open) <= leave:
+            if len(self._open) <= self._most:
                 return
             self._open.pop(key).source.close()
 
@@ -117,6 +117,12 @@ class TileCache:
             while self.size_bytes > self.limit_bytes:
                 self.size_bytes -= len(self._tiles.popitem(last=False)[1])
 
+    def forget(self, path: Path) -> None:
+        """Drops all tiles of a file."""
+        with self._lock:
+            for key in [key for key in self._tiles if key[0] == str(path)]:
+                self.size_bytes -= len(self._tiles.pop(key))
+
 
 HANDLES, CACHE = Handles(), TileCache()
 
@@ -125,6 +131,12 @@ def file_key(path: Path) -> FileKey:
     """A file's identity while the program runs: another file under the same name is another slide."""
     told = path.stat()
     return str(path), told.st_mtime_ns, told.st_size
+
+
+def forget(path: Path) -> None:
+    """Lets go of a slide that no session holds any more."""
+    CACHE.forget(path)
+    HANDLES.forget(path)
 
 
 def pyramid(slide: Slide) -> Pyramid:
