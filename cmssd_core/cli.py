@@ -11,7 +11,7 @@ from types import FrameType
 
 import typer
 
-from cmssd_core.commands import cohort, single
+from cmssd_core.commands import audit, cohort, single
 from cmssd_core.types import InputError
 
 #: Every command, in the order in which `cmssd --help` lists them.
@@ -24,6 +24,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": cohort.train,
     "calibrate": cohort.calibrate,
     "evaluate": cohort.evaluate,
+    "audit": audit.audit,
     "compare": cohort.compare,
     "models": single.models,
     "app": single.dashboard,

@@ -1,0 +1,255 @@
+"""One case of an audit: read, prepared, and everything measured on it, as one row of plain numbers and a few maps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cmssd_core import cohort as cohorts
+from cmssd_core import inference
+from cmssd_core.audit import measure, traps
+from cmssd_core.audit.measure import Explained, Plan, Region, Row
+from cmssd_core.audit.panel import TrapInfo
+from cmssd_core.audit.probes import PROBES
+from cmssd_core.audit.subject import Subject
+from cmssd_core.cases import collate, neighbours, prepare
+from cmssd_core.config import Settings
+from cmssd_core.explain import criteria as drawn
+from cmssd_core.explain import localisation, sanity
+from cmssd_core.explain.placing import on_grid
+from cmssd_core.explain.question import ExplainSettings
+from cmssd_core.models.base import Model
+from cmssd_core.mri.body import body_mask
+from cmssd_core.synthetic.settings import SynthSettings
+from cmssd_core.types import Batch, Case, Volume
+
+Mask = npt.NDArray[np.bool_]
+Arrays = dict[str, npt.NDArray[Any]]
+GROUPS = ("centre", "scanner", "field_t", "coil")
+GLASS = 0.9  # a slide's pixel brighter than this is no tissue
+SECOND = "_2"  # column suffix of a second reader's mask
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditSettings:
+    """methods: names of METHODS. cases: at most so many are read, mapped: of these are explained, deep: of these are
+    explained again under noise and from another baseline. patches: at most so many of a slide. seed: of all draws.
+    """
+
+    methods: tuple[str, ...] = ("integrated_gradients", "gradcam")
+    split: str = "test"
+    cases: int = 40
+    mapped: int = 24
+    deep: int = 6
+    patches: int = 24
+    seed: int = 0
+    workers: int | None = None
+    plan: Plan = field(default_factory=lambda: Plan(shifts=6, noise=2))
+
+
+@dataclass(frozen=True, eq=False)
+class Examiner:
+    """What is the same for all cases of an audit."""
+
+    predictor: inference.Predictor
+    scrambled: Model
+    root: Path
+    program: Settings
+    chosen: AuditSettings
+    criteria: tuple[drawn.Criterion, ...]
+    asked: Mapping[str, TrapInfo]
+    generator: SynthSettings | None
+    donor: tuple[Case, Mask] | None
+
+    @staticmethod
+    def of(weights: Path, root: Path, table: pd.DataFrame, program: Settings, chosen: AuditSettings) -> Examiner:
+        """Loads the model. Raises InputError for weights or criteria that cannot be used."""
+        settings = program.model_copy(update={"max_patches": min(chosen.patches, program.max_patches)})
+        predictor = inference.load(weights, settings=settings)
+        scrambled = sanity.scrambled(predictor.model, seed=chosen.seed)
+        generator = traps.generator_of(root)
+        asked = traps.infos(root, table, generator)
+        donor = traps.donor_of(root, table) if traps.DRAWN in asked else None
+        listed = drawn.criteria(root)
+        return Examiner(predictor, scrambled, root, settings, chosen, listed, asked, generator, donor)
+
+    def examine(self, row: Mapping[str, Any], *, maps: bool, deep: bool) -> tuple[Row, Arrays]:
+        """One row of the cohort. Raises InputError for a case that cannot be read."""
+        case = cohorts.admit_row(pd.Series(dict(row), dtype=object), self.root)
+        spec, rng = self.predictor.spec, np.random.default_rng([self.chosen.seed, int(case.id[:8], 16)])
+        prepared = prepare(case, spec=spec, settings=self.program)
+        batch = inference.moved(collate([prepared], spec), self.predictor.device)
+        subject = Subject(self.predictor.model, batch)
+        found: Row = {
+            "case_id": str(row["case_id"]), "patient_id": str(row.get("patient_id") or row["case_id"]),
+            "malignant": case.truth.malignant, "logit": subject.answer(),
+            "groups": {column: str(row[column]) for column in GROUPS if row.get(column) is not None},
+            "traps": {}, "criteria": {}, "faithful": {}, "sound": {}, "outside": {}, "forbidden": {}, "patches":
+            int(batch.valid["he"].sum()), "slices": int(batch.valid["mri"].sum()),
+        }  # fmt: skip
+        shown = self._trapped(subject, case, prepared, found)
+        rooms = {name: room(name, case, prepared, subject) for name in subject.images}
+        regions = self._regions(row, case, prepared, found)
+        for name, region in regions.items():
+            found["criteria"][name] |= {
+                "necessity": measure.necessity(subject, region, rooms[region.modality], plan=self.chosen.plan, rng=rng)
+            }
+        arrays: Arrays = {}
+        bone = _pathology(case, prepared)
+        if bone is not None:
+            arrays["pathology"] = np.asarray(bone.any(0))
+        for method in self.chosen.methods if maps else ():
+            self._mapped(method, subject, rooms, regions, bone, shown, found, arrays, deep=deep, rng=rng)
+        return _plain(found), arrays
+
+    def refilled(self, row: Mapping[str, Any], spot: Mask) -> float:
+        """How many logits further the answer moves when a spot (y, x) of all slices is filled than its mirror image."""
+        case = cohorts.admit_row(pd.Series(dict(row), dtype=object), self.root)
+        prepared = prepare(case, spec=self.predictor.spec, settings=self.program)
+        batch = inference.moved(collate([prepared], self.predictor.spec), self.predictor.device)
+        subject = Subject(self.predictor.model, batch)
+        return measure.refilled(subject, spot, room("mri", case, prepared, subject))
+
+    def _trapped(self, subject: Subject, case: Case, prepared: Case, found: Row) -> dict[str, traps.Laid]:
+        """Answers to every trap into `found`; what was laid, of those the cohort names and that have a place."""
+        spec, seed = self.predictor.spec, self.chosen.seed
+        changed: dict[str, traps.Laid] = {}
+        for name in self.asked:
+            laid = None
+            if name in PROBES:
+                laid = traps.laid(name, case, prepared, spec, self.program, seed=seed)
+            elif name == traps.DRAWN and self.donor is not None:
+                laid = traps.pasted(case, prepared, *self.donor, spec, self.program)
+            if laid is not None:
+                changed[name] = laid
+        for modality in subject.images:
+            names = [name for name, laid in changed.items() if laid.modality == modality]
+            images = [changed[name].image.to(self.predictor.device) for name in names]
+            for name, answer in zip(names, subject.answers(modality, images) if names else (), strict=True):
+                found["traps"][name] = {"clean": found["logit"], "trapped": float(answer)}
+        shown = {name: laid for name, laid in changed.items() if self.asked[name].named and laid.mask is not None}
+        twin = next((name for name in self.asked if name.endswith(traps.TWIN)), None)
+        if twin is not None and self.generator is not None and case.truth.malignant is not None:
+            pair = traps.twins(found["case_id"], case.truth.malignant, self.generator, spec, self.program)
+            if pair is not None:
+                batches = [inference.moved(collate([one], spec), self.predictor.device) for one in pair[:2]]
+                clean, trapped = (Subject(self.predictor.model, one).answer() for one in batches)
+                found["traps"][twin] = {"clean": clean, "trapped": trapped}
+                if pair[2] is not None and self.generator.shortcut not in traps.PLAUSIBLE:
+                    shown[twin] = traps.Laid("mri", batches[1].inputs["mri"][0, :, 1], pair[2])
+        return shown
+
+    def _regions(self, row: Mapping[str, Any], case: Case, prepared: Case, found: Row) -> dict[str, Region]:
+        """Drawn criteria of the case on its prepared images; what two readers agree on goes into `found`."""
+        series = pd.Series(dict(row), dtype=object)
+        regions = {}
+        for name, outline in drawn.outlines(series, self.root, case, self.criteria).items():
+            if outline is None:
+                found["criteria"][name] = None
+                continue
+            mask = drawn.mark(outline, case, prepared).mask[0].numpy()
+            regions[name] = Region(outline.criterion.modality, mask)
+            found["criteria"][name] = {"present": bool(mask.any()), "located": {}}
+            column = outline.criterion.column
+            other = row.get(f"{column}{SECOND}") if column else None
+            if other is not None:
+                second = drawn.outline(outline.criterion, self.root / str(other), case)
+                theirs = drawn.mark(second, case, prepared).mask[0].numpy()
+                found["criteria"][name]["readers"] = measure.readers(mask, theirs)
+        return regions
+
+    def _mapped(
+        self, method: str, subject: Subject, rooms: Mapping[str, Mask], regions: Mapping[str, Region],
+        bone: Mask | None, shown: Mapping[str, traps.Laid], found: Row, arrays: Arrays, *, deep: bool,
+        rng: np.random.Generator,
+    ) -> None:  # fmt: skip
+        """A method's maps held against criteria, model, traps and themselves, into `found`; the MRI's into `arrays`."""
+        plan = self.chosen.plan
+
+        def explain(model: Model, batch: Batch, other: bool) -> Explained | None:
+            wanted = ExplainSettings(memory_mb=1024, seed=self.chosen.seed, max_windows=200)
+            if other:
+                wanted = replace(wanted, baseline_mri="air", baseline_he="mean")
+            return measure.explained(method, model, batch, wanted)[0]
+
+        own = explain(subject.model, subject.batch, False)
+        untaught = explain(self.scrambled, subject.batch, False)
+        assert own is not None
+        assert untaught is not None
+        positive = {name: localisation.positive(a) for name, a in own.maps.items()}
+        for name, region in regions.items():
+            if region.modality in positive:
+                found["criteria"][name]["located"][method] = measure.located(
+                    positive[region.modality], subject.grey(region.modality), region, rooms[region.modality],
+                    localisation.positive(untaught.maps[region.modality]), rng=rng,
+                )  # fmt: skip
+        found["faithful"][method] = {
+            name: {**measure.faithful(subject, name, a, rooms[name], plan=plan, rng=rng), "gap": own.gap}
+            for name, a in positive.items()
+        }
+        if deep:
+            told = measure.sound(subject, explain, own, untaught, plan=plan, seed=self.chosen.seed)
+            for name, a in own.maps.items():
+                told[name]["infidelity"] = measure.infidelity(subject, name, a, rooms[name], plan=plan, rng=rng)
+            found["sound"][method] = told
+        if "mri" in positive:
+            arrays[f"map {method}"] = positive["mri"].sum(0).astype(np.float32)
+            if bone is not None:
+                found["outside"][method] = measure.outside(
+                    subject, positive["mri"], bone, rooms["mri"], plan=plan, rng=rng
+                )
+        found["forbidden"][method] = {}
+        for name, laid in shown.items() if deep or len(shown) == 1 else ():
+            on = explain(subject.model, with_image(subject, laid), False)
+            if on is not None and laid.mask is not None and laid.modality in on.maps:
+                dense = localisation.enrichment(localisation.positive(on.maps[laid.modality]), laid.mask)
+                found["forbidden"][method][name] = {"modality": laid.modality, "enrichment": dense or 0.0}
+
+
+def with_image(subject: Subject, laid: traps.Laid) -> Batch:
+    """The subject's case with one modality's image in the place of its own."""
+    image = laid.image.to(subject.batch.spacing_mm.device)[None]
+    if laid.modality == "mri":
+        image = neighbours(image, subject.batch.valid["mri"])
+    return replace(subject.batch, inputs={**subject.batch.inputs, laid.modality: image})
+
+
+def room(modality: str, case: Case, prepared: Case, subject: Subject) -> Mask:
+    """Where anything can be, on the prepared images: the body on the MRI, tissue on the slide."""
+    volume, grid = case.inputs.get("mri"), prepared.inputs.get("mri")
+    if modality == "mri" and isinstance(volume, Volume) and isinstance(grid, Volume):
+        body = np.asarray(on_grid(body_mask(volume.voxels[0], volume.spacing_mm), volume.affine, like=grid))
+        return body if body.any() else np.ones_like(body)
+    tissue: Mask = subject.grey("he") < GLASS
+    return tissue if tissue.any() else np.ones_like(tissue)
+
+
+def _pathology(case: Case, prepared: Case) -> Mask | None:
+    """Bone and lesion on the prepared slices, None where nobody drew the bone."""
+    volume, grid, truth = case.inputs.get("mri"), prepared.inputs.get("mri"), case.truth
+    if not isinstance(volume, Volume) or not isinstance(grid, Volume) or truth.bone is None:
+        return None
+    masks = [mask for mask in (truth.bone, truth.lesion, truth.tumour) if mask is not None]
+    return np.asarray(on_grid(np.logical_or.reduce(masks), volume.affine, like=grid))
+
+
+def _plain(value: Any) -> Any:
+    """Numbers as JSON has them: no NumPy, None for what is not finite."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, (int, np.integer)):
+        return int(value)
+    if isinstance(value, (float, np.floating)):
+        return float(value) if math.isfinite(float(value)) else None
+    return value

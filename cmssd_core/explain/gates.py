@@ -1,0 +1,395 @@
+"""The gates of an audit, G0 to G8: arrays over cases in, a judgement with its number, interval and reason out.
+
+Thresholds were set on models of cohorts that took no part in the power table of docs/explainability.md, then frozen.
+A gate is "pass", "warn", "fail" or "not assessable"; what the levels make of a model is said by `verdict`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from cmssd_core.explain.resamples import ALPHA, between, chance, means, weights
+from cmssd_core.explain.screens import HotSpot, auc, pairwise, reversal, told_apart
+
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+Level = Literal["pass", "warn", "fail", "not assessable"]
+Verdict = Literal["PASS", "NOT DEMONSTRATED", "FAIL", "NOT ASSESSABLE"]
+
+FEWEST = 6  # cases; with fewer a gate is not assessable
+SPREAD = 0.3  # G0: an answer that varies less than this, in logits, says the same of everybody
+TRAP_PASS, TRAP_FAIL = 0.25, 0.5  # G1: shift by a trap, in standard deviations of the answer
+REVERSAL_FAIL = 0.1  # G1: change of AUC when the trap changes sides
+CENTRE_WARN, CENTRE_FAIL = 0.65, 0.75  # G1: probability that the answer tells the hospital apart, same label
+FORBIDDEN_PASS, FORBIDDEN_FAIL = 4.0, 10.0  # G4: mass in a trap, times its share of the image
+GAP = 0.05  # G5: completeness
+SANITY = 0.4  # G6: rank correlation with a scrambled network's map
+STABLE = 0.7  # G7: rank correlation with the map of a noisy input
+HOT, SPOT_FAIL = 20.0, 0.5  # G8: peak over mean of the cohort's mean map; shift when the spot is filled
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One check. name: "G1 marker"; value with its 95 % interval, if any; threshold: what it is held to.
+
+    passed: True, False, or None where nothing could be said. meaning: what the gate asks. reason: what was found, in
+    plain words. p: one-sided, before Holm. details: further numbers, plain JSON.
+    """
+
+    name: str
+    value: float | None
+    low: float | None
+    high: float | None
+    threshold: float | None
+    level: Level
+    meaning: str
+    reason: str
+    n: int
+    p: float | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether the gate lets the model through: a warning does not."""
+        return None if self.level == "not assessable" else self.level == "pass"
+
+
+MEANINGS = {
+    "G0": "Does the model work on these cases at all? What follows says nothing of a model that guesses.",
+    "G1": "Does the answer move when something that is no disease is put on the image, or differ between hospitals? "
+    "A model that moves has learned a shortcut, whatever its maps show.",
+    "G2": "Does the answer need the criterion? It should fall when the criterion is filled in, more than when as much "
+    "is filled in elsewhere.",
+    "G3": "Does the map lie on the criterion better than maps that know nothing of the model (random, centre, edges, "
+    "brightness) and than an untrained network's?",
+    "G4": "Does the map lie on what is no disease: a marker, a pen line?",
+    "G5": "Is the map true to the model: does the answer fall when what it points at is filled in, and do its values "
+    "add up to the answer?",
+    "G6": "Does the map change when the network's weights are scrambled? One that does not draws the image.",
+    "G7": "Does the map stay when noise too weak to see is added, or the baseline changed?",
+    "G8": "Do the maps of all cases agree on one place of the image, or rest on places outside the bone? Then look "
+    "there for a shortcut nobody named.",
+}
+
+
+def works(answers: Floats, malignant: Mask, patients: Sequence[str] | None = None, *, seed: int = 0) -> Gate:
+    """G0: AUC with its interval above one half, and answers that differ. answers: logits."""
+    value = auc(answers, malignant)
+    few = min(int(malignant.sum()), int((~malignant).sum()))
+    spread = float(answers.std()) if len(answers) else 0.0
+    if value is None or few < FEWEST // 2:
+        return _absent("G0", f"{few} cases of the rarer label; at least {FEWEST // 2} are needed", len(answers))
+    low, high = between(pairwise(answers, malignant, None, weights(len(answers), patients, seed)), len(answers))
+    said = f"AUC {value:.2f} ({low:.2f} to {high:.2f}); answers vary by {spread:.2f} logits between cases"
+    level: Level = "pass" if low > 0.5 and spread > SPREAD else "fail"
+    return _gate("G0", value, low, high, 0.5, level, said, len(answers), details={"spread": spread})
+
+
+def trap(
+    name: str,
+    clean: Floats,
+    trapped: Floats,
+    malignant: Mask | None,
+    *,
+    spread: float,
+    what: str = "",
+    region: str = "",
+    named: bool = True,
+    patients: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Gate:
+    """G1: answers to the same cases without and with a trap. spread: standard deviation of the clean answers.
+
+    value: |mean shift| in these. Fails also where the AUC would change by REVERSAL_FAIL if the trap changed sides.
+    Warns instead of failing where nothing says that the cohort's cases carry the trap (`named`).
+    """
+    n = len(clean)
+    if n < FEWEST:
+        return _absent("G1", f"{n} cases could be given the trap; at least {FEWEST} are needed", n, name)
+    spread = max(spread, 1e-6)
+    shift = (trapped - clean) / spread
+    value = abs(float(shift.mean()))
+    drawn = weights(n, patients, seed)
+    low, high = between(means(drawn, shift), n)
+    side = np.sign(shift.mean()) or 1.0
+    low, high = sorted((float(low * side), float(high * side)))
+    turned = turned_low = None
+    if malignant is not None and min(int(malignant.sum()), int((~malignant).sum())) >= FEWEST // 2:
+        turned = reversal(clean, trapped, malignant)
+        there, against = np.where(malignant, trapped, clean), np.where(malignant, clean, trapped)
+        moved = pairwise(there, malignant, None, drawn) - pairwise(against, malignant, None, drawn)
+        turned_low, _ = between(moved * np.sign(turned or 1.0), n)
+    turns = turned is not None and abs(turned) >= REVERSAL_FAIL and (turned_low or 0.0) > REVERSAL_FAIL / 2
+    moves = value > TRAP_FAIL and low > TRAP_PASS
+    level: Level = "pass" if value <= TRAP_PASS and not turns else "warn"
+    if (moves or turns) and named:
+        level = "fail"
+    toward = "malignant" if side > 0 else "benign"
+    said = f"{what or name} moves the answer by {value:.2f} of its standard deviations towards {toward}"
+    if turned is not None:
+        said += f"; moved from the benign cases to the malignant ones it would change the AUC by {turned:+.2f}"
+    if (moves or turns) and not named:
+        said += "; nothing says that these cases carry it, so this warns and does not fail"
+    details = {"trap": name, "reversal": turned, "logits": float((trapped - clean).mean()), "region": region}
+    return _gate("G1", value, low, high, TRAP_PASS, level, said + ".", n, label=name, details=details)
+
+
+def hospitals(
+    answers: Floats,
+    malignant: Mask,
+    groups: Mapping[str, Sequence[str | None]],
+    patients: Sequence[str] | None = None,
+    *,
+    seed: int = 0,
+) -> list[Gate]:
+    """G1 for what has no place on the image: does the answer tell hospital, scanner, coil or field apart?
+
+    groups: column -> what each case has there. The level told apart best stands for its column; its interval is widened
+    for the levels that were looked at (Bonferroni).
+    """
+    found = []
+    for column, values in groups.items():
+        had = np.array(["" if value is None else str(value) for value in values])
+        levels = [v for v in np.unique(had) if v and FEWEST <= int((had == v).sum()) <= len(had) - FEWEST]
+        if len(levels) == 2 and not (had == "").any():
+            levels = levels[:1]  # the other is its mirror image
+        told = {v: told_apart(answers, had == v, malignant) for v in levels}
+        known = {v: p for v, p in told.items() if p is not None}
+        if not known:
+            found.append(_absent("G1", f"too few cases of two kinds of {column}", len(answers), f"by {column}"))
+            continue
+        worst = max(known, key=lambda v: abs(known[v] - 0.5))
+        group = had == worst
+        value = abs(known[worst] - 0.5) + 0.5
+        draws = pairwise(answers, group, malignant, weights(len(answers), patients, seed))
+        low, high = between(np.abs(draws - 0.5) + 0.5, len(answers), alpha=ALPHA / len(known))
+        level: Level = "pass" if value <= CENTRE_WARN or low <= 0.55 else "warn"
+        if value > CENTRE_FAIL and low > CENTRE_WARN - 0.05:
+            level = "fail"
+        said = (
+            f"of two cases with the same label, the answer tells {column} {worst} from the rest in {value:.0%} of pairs"
+        )
+        details = {"column": column, "level": worst, "n_level": int(group.sum())}
+        found.append(
+            _gate(
+                "G1",
+                value,
+                low,
+                high,
+                CENTRE_WARN,
+                level,
+                said + ".",
+                len(answers),
+                label=f"by {column}",
+                details=details,
+            )
+        )
+    return found
+
+
+def necessity(fall: Floats, elsewhere: Floats, patients: Sequence[str] | None = None, *, seed: int = 0) -> Gate:
+    """G2: fall of the answer in logits when the criterion is filled, and when as much is filled elsewhere, by case."""
+    gate = _above_zero("G2", fall - elsewhere, patients, seed)
+    if gate.value is None:
+        return gate
+    said = f"filling the criterion lowers the answer by {gate.value:+.2f} logits more than filling elsewhere"
+    return replace(gate, reason=_with_interval(said, gate))
+
+
+def localisation(
+    enrichment: Floats, controls: Mapping[str, Floats], patients: Sequence[str] | None = None, *, seed: int = 0
+) -> Gate:
+    """G3: enrichment of the map on the criterion minus that of the best control, which each resample chooses anew."""
+    n = len(enrichment)
+    if n < FEWEST:
+        return _absent("G3", f"{n} cases have the criterion and a map; at least {FEWEST} are needed", n)
+    names = list(controls)
+    table = np.stack([controls[name] for name in names])
+
+    drawn = weights(n, patients, seed)
+    draws = means(drawn, enrichment) - np.stack([means(drawn, row) for row in table]).max(0)
+    value = float(enrichment.mean() - table.mean(1).max())
+    (low, high), p = between(draws, n), chance(draws, n)
+    best = names[int(table.mean(1).argmax())]
+    said = f"the map is {enrichment.mean():.1f} times as dense on the criterion as chance, the best control ({best}) "
+    said += f"{table.mean(1).max():.1f} times"
+    level: Level = "pass" if low > 0 else "warn"
+    details = {"enrichment": float(enrichment.mean()), **{f"control {k}": float(v.mean()) for k, v in controls.items()}}
+    gate = _gate("G3", value, low, high, 0.0, level, said, n, p=p, details=details)
+    return replace(gate, reason=_with_interval(said + "; excess", gate))
+
+
+def forbidden(name: str, enrichment: Floats, patients: Sequence[str] | None = None, *, seed: int = 0) -> Gate:
+    """G4: how dense the map is on a trap that lies on the image, times chance."""
+    n = len(enrichment)
+    if n < FEWEST:
+        return _absent("G4", f"{n} maps of cases with the trap; at least {FEWEST} are needed", n, name)
+    value = float(enrichment.mean())
+    low, high = between(means(weights(n, patients, seed), enrichment), n)
+    level: Level = "pass" if value <= FORBIDDEN_PASS else "warn"
+    if value > FORBIDDEN_FAIL and low > FORBIDDEN_PASS:
+        level = "fail"
+    said = f"the map is {value:.1f} times as dense on the {name} as chance."
+    return _gate("G4", value, low, high, FORBIDDEN_PASS, level, said, n, label=name)
+
+
+def faithful(
+    fall: Floats, random: Floats, gaps: Floats, patients: Sequence[str] | None = None, *, seed: int = 0
+) -> Gate:
+    """G5: fall of the answer when the map's highest places are filled, minus random places; and completeness gaps."""
+    gate = _above_zero("G5", fall - random, patients, seed)
+    if gate.value is None:
+        return gate
+    gap = float(np.median(gaps)) if len(gaps) else None
+    said = f"filling what the map points at lowers the answer by {gate.value:+.2f} logits more than filling at random"
+    said = _with_interval(said, gate)
+    if gap is not None:
+        said += f" Its values miss the answer by {gap:.1%} (median)."
+        if gap > GAP:
+            gate = replace(gate, level="warn")
+    return replace(gate, reason=said, details={"completeness_gap": gap})
+
+
+def sane(correlation: Floats, elsewhere: Floats | None = None) -> Gate:
+    """G6: rank correlation of each case's map with that of the scrambled network. elsewhere: with other cases' maps."""
+    if len(correlation) < 3:
+        return _absent("G6", f"{len(correlation)} maps of a scrambled network; at least 3 are needed", len(correlation))
+    value = float(correlation.mean())
+    low, high = between(means(weights(len(correlation), None, 0), correlation), len(correlation))
+    said = f"maps of the trained and of the scrambled network correlate by {value:.2f} (rank)"
+    if elsewhere is not None and len(elsewhere):
+        said += f", maps of two different cases by {float(elsewhere.mean()):.2f}"
+    level: Level = "pass" if value <= SANITY else "warn"
+    return _gate("G6", value, low, high, SANITY, level, said + ".", len(correlation))
+
+
+def stable(noise: Floats, baselines: Floats, sensitivity: Floats | None = None) -> Gate:
+    """G7: rank correlation of each case's map with those under noise, and with the one of another baseline."""
+    if len(noise) < 3:
+        return _absent("G7", f"{len(noise)} maps under noise; at least 3 are needed", len(noise))
+    value = float(noise.mean())
+    low, high = between(means(weights(len(noise), None, 0), noise), len(noise))
+    said = f"the map keeps its order to {value:.2f} (rank correlation) under noise"
+    details: dict[str, Any] = {}
+    if len(baselines):
+        details["baselines"] = float(baselines.mean())
+        said += f", to {details['baselines']:.2f} with another baseline"
+    if sensitivity is not None and len(sensitivity):
+        details["sensitivity_max"] = float(sensitivity.mean())
+    level: Level = "pass" if value >= STABLE else "warn"
+    return _gate("G7", value, low, high, STABLE, level, said + ".", len(noise), details=details)
+
+
+def hot(spot: HotSpot | None, shift: Floats, *, spread: float, n: int, pathology: float | None) -> Gate:
+    """G8: a place where all maps agree. shift: of the answer when the spot is filled, minus a place mirrored; logits.
+
+    pathology: share of the spot that is ever bone or lesion in these cases, None where nobody drew them. Such a place
+    is no shortcut. Only a spot whose filling moves the answers fails; one that only draws the maps is a warning.
+    """
+    if spot is None or n < FEWEST:
+        return _absent("G8", f"{n} maps; at least {FEWEST} are needed", n, "hot spot")
+    where = f"around row {spot.y}, column {spot.x} of the prepared image"
+    said = f"the cohort's mean map is {spot.ratio:.0f} times its mean {where}"
+    level: Level = "pass"
+    moved = float(np.abs(shift).mean()) / max(spread, 1e-6) if len(shift) else None
+    if spot.ratio > HOT:
+        level = "warn"
+        said += ": look there"
+        if pathology is not None and pathology > 0.5:
+            said += ", though the bone or the lesion lies there too"
+        elif moved is not None and moved > SPOT_FAIL:
+            level = "fail"
+            said += f"; filling it moves the answer by {moved:.2f} of its standard deviations"
+    details = {"row": spot.y, "column": spot.x, "shift": moved, "pathology": pathology}
+    return _gate("G8", spot.ratio, None, None, HOT, level, said + ".", n, label="hot spot", details=details)
+
+
+def outside(falls: Floats, elsewhere: Floats, *, spread: float) -> Gate:
+    """G8: shift of the answer when the map's highest places outside bone and lesion are filled, against random ones.
+
+    Absolute shifts in logits, case by case; spread: standard deviation of the answers.
+    """
+    n = len(falls)
+    if n < FEWEST:
+        return _absent("G8", f"{n} cases with a map and drawn bone; at least {FEWEST} are needed", n, "outside")
+    excess = (np.abs(falls) - np.abs(elsewhere)) / max(spread, 1e-6)
+    value = float(excess.mean())
+    low, high = between(means(weights(n, None, 0), excess), n)
+    level: Level = "pass" if value <= TRAP_PASS else "warn"
+    if value > TRAP_FAIL and low > TRAP_PASS:
+        level = "fail"
+    said = (
+        f"filling what the map shows outside the bone and the lesion moves the answer by {value:.2f} of its standard "
+    )
+    return _gate("G8", value, low, high, TRAP_PASS, level, said + "deviations.", n, label="outside")
+
+
+#: Gates whose failure means that the model must not be believed, and those that only fail to show that it may.
+HARD = ("G0", "G1", "G4", "G8")
+SHOWING = ("G1", "G2", "G3", "G4", "G5", "G6")
+
+
+def verdict(gates: Sequence[Gate]) -> tuple[Verdict, str]:
+    """What the gates of one criterion, modality and method make of a model, and why in one sentence.
+
+    FAIL: the model does not work, or a hard gate fails. PASS: G0 to G6 all pass. NOT ASSESSABLE: labels or the
+    criterion are missing. NOT DEMONSTRATED: anything else.
+    """
+    by = {name: [g for g in gates if g.name.split(" ")[0] == name] for name in (*MEANINGS,)}
+    failed = [g for name in HARD for g in by[name] if g.level == "fail"]
+    if failed:
+        worst = sorted(failed, key=lambda g: ("G1", "G4", "G8", "G0").index(g.name.split(" ")[0]))[0]
+        return "FAIL", f"{worst.name}: {worst.reason}"
+    for name in ("G0", "G2", "G3"):
+        if not by[name] or all(g.level == "not assessable" for g in by[name]):
+            missing = by[name][0].reason if by[name] else "it was not measured"
+            return "NOT ASSESSABLE", f"{name}: {missing}"
+    weak = [g for name in SHOWING for g in by[name] if g.level == "warn"]
+    unseen = [name for name in ("G1", "G5", "G6") if all(g.level == "not assessable" for g in by[name])]
+    if weak:
+        return "NOT DEMONSTRATED", f"{weak[0].name}: {weak[0].reason}"
+    if unseen:
+        return "NOT DEMONSTRATED", f"{unseen[0]} could not be assessed"
+    return "PASS", "every gate from G0 to G6 passes"
+
+
+def together(verdicts: Sequence[Verdict]) -> Verdict:
+    """One verdict of several seeds or folds: any FAIL fails, only all PASS pass; the not assessable are left out."""
+    assessed = [v for v in verdicts if v != "NOT ASSESSABLE"]
+    if not assessed:
+        return "NOT ASSESSABLE"
+    if "FAIL" in assessed:
+        return "FAIL"
+    return "PASS" if set(assessed) == {"PASS"} else "NOT DEMONSTRATED"
+
+
+def _above_zero(name: str, values: Floats, patients: Sequence[str] | None, seed: int) -> Gate:
+    n = len(values)
+    if n < FEWEST:
+        return _absent(name, f"{n} cases have what it needs; at least {FEWEST} are needed", n)
+    draws = means(weights(n, patients, seed), values)
+    (low, high), p = between(draws, n), chance(draws, n)
+    level: Level = "pass" if low > 0 else "warn"
+    return _gate(name, float(values.mean()), low, high, 0.0, level, "", n, p=p)
+
+
+def _gate(
+    name: str, value: float, low: float | None, high: float | None, threshold: float, level: Level, reason: str, n: int,
+    *, label: str = "", p: float | None = None, details: Mapping[str, Any] | None = None,
+) -> Gate:  # fmt: skip
+    full = f"{name} {label}" if label else name
+    return Gate(full, value, low, high, threshold, level, MEANINGS[name], reason, n, p, details or {})
+
+
+def _absent(name: str, reason: str, n: int, label: str = "") -> Gate:
+    full = f"{name} {label}" if label else name
+    return Gate(full, None, None, None, None, "not assessable", MEANINGS[name], reason, n)
+
+
+def _with_interval(said: str, gate: Gate) -> str:
+    return said if gate.low is None else f"{said} (95 % interval {gate.low:+.2f} to {gate.high:+.2f}, n = {gate.n})."
