@@ -108,7 +108,10 @@ def figures(result: state.Result) -> None:
             st.markdown(f":small[{label}]")
             st.markdown(f"### {value}")
             st.markdown(f":small[{said}]")
-    told = f"Case `{result.case.id[:12]}`, read by `{p.model_id}`, which learned from {widgets.plain(p.trained)}."
+    told = (
+        f"Case {result.case.id[:12]}, read by {widgets.plain(p.model_id)}, "
+        f"which learned from {widgets.plain(p.trained)}."
+    )
     st.markdown(f":small[:gray[{told}]]")
 
 

@@ -136,11 +136,12 @@ class View {
     const overlays = await Promise.all(shown.map((layer) => this.image(layer.url, "map")));
     if (this.closed) return;
     const chosen = this.base().windows[this.preset ?? 0] ?? this.base().windows[0];
+    // NiiVue finds a window of its own whenever a colormap is set: ours comes after it, and only once.
+    if (base.colormap !== "gray") base.colormap = "gray";
     if (this.windowOf !== this.base().url) {
       [base.cal_min, base.cal_max] = [chosen.low, chosen.high];
       this.windowOf = this.base().url;
     }
-    base.colormap = "gray";
     base.opacity = 1;
     shown.forEach((layer, index) => this.dress(overlays[index], layer));
     const first = !this.nv.volumes.length;
