@@ -56,13 +56,22 @@ def criteria(result: state.Result, asked: Question) -> None:
 
 
 def _bars(told: Attribution, key: str) -> None:
-    shares = [replace(share, name=share.name.replace("_", " ")) for share in told.shares]
+    every = [replace(share, name=_words(share.name)) for share in told.shares]
+    # An interaction is part of neither share, so it is told and not drawn beside them.
+    shares = [share for share in every if not share.name.startswith("Interaction")]
     st.plotly_chart(
         attribution.contributions(shares, told.unit), key=f"explain_{key}", config=charts.CONFIG,
         alt=attribution.contributions_alt(shares, told.unit),
     )  # fmt: skip
-    for share in shares:
-        st.markdown(f":small[**{widgets.plain(share.name.capitalize())}**: {widgets.plain(share.meaning)}.]")
+    lines = [
+        f":small[**{widgets.plain(share.name)}** {attribution.words(share, told.unit)}: {widgets.plain(share.meaning)}]"
+        for share in every
+    ]
+    st.markdown("  \n".join(lines))
+
+
+def _words(name: str) -> str:
+    return (name[:1].upper() + name[1:]).replace("_", " ")
 
 
 def downloads(result: state.Result, told: list[Attribution]) -> None:

@@ -34,7 +34,7 @@ def contributions(shares: Sequence[Share], unit: str) -> go.Figure:
     )  # fmt: skip
     figure.add_vline(x=0, line={"color": charts.GUIDE, "width": 1})
     ends = [edge for s in shares for edge in (s.value, s.low, s.high, 0.0) if edge is not None]
-    room = 0.18 * (max(ends) - min(ends) or 1.0)
+    room = 0.3 * (max(ends) - min(ends) or 1.0)
     figure.update_xaxes(range=[min(ends) - room, max(ends) + room])
     figure.update_yaxes(categoryorder="array", categoryarray=names[::-1], type="category")
     return figure
