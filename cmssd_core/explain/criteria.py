@@ -32,6 +32,7 @@ from cmssd_core.types import BoolArray, Case, InputError, PatchBag, Slide, Volum
 FILE = "criteria.json"
 MODALITIES = {"mri": (".nii", ".nii.gz", ".nrrd", ".mha"), "he": (".geojson", ".json", ".png")}
 Ring = list[tuple[float, float]]
+FINER = 4  # times a patch pixel, to draw a polygon
 
 
 @dataclass(frozen=True)
@@ -221,12 +222,13 @@ def _on_patches(found: Outline, case: Case, prepared: Case) -> npt.NDArray[np.bo
 
 
 def _filled(rings: tuple[Ring, ...], corner: tuple[float, float], scale: float, edge: int) -> npt.NDArray[np.bool_]:
-    """One polygon with its holes, drawn on a patch."""
-    canvas = Image.new("1", (edge, edge))
+    """One polygon with its holes, drawn on a patch: pixels at least half inside it."""
+    canvas = Image.new("L", (edge * FINER, edge * FINER))
     draw = ImageDraw.Draw(canvas)
     for index, ring in enumerate(rings):
-        # A pixel's centre decides: half a pixel back from its corner.
-        points = [((x - corner[0]) / scale - 0.5, (y - corner[1]) / scale - 0.5) for x, y in ring]
+        # Pillow counts a pixel's centre as whole numbers, and draws a polygon's rim as inside.
+        points = [((x - corner[0]) / scale * FINER - 0.5, (y - corner[1]) / scale * FINER - 0.5) for x, y in ring]
         if len(points) > 2:
-            draw.polygon(points, fill=index == 0)
-    return np.array(canvas)
+            draw.polygon(points, fill=0 if index else 1)
+    share = np.asarray(canvas).reshape(edge, FINER, edge, FINER).mean((1, 3))
+    return np.asarray(share >= 0.5)
