@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -77,8 +77,12 @@ def judge(
 ) -> list[Line]:
     """rows: one a case, as audit/cases.py writes them. criteria: name -> modality. spots: by method."""
     shared = model_gates(rows, traps)
-    maps = {(method, modality): _map_gates(rows, method, modality, traps, spots.get(method)) for method in methods
-            for modality in set(criteria.values())}  # fmt: skip
+    harmless = {str(g.details["trap"]) for g in shared if g.level == "pass" and "trap" in g.details}
+    maps = {
+        (method, modality): _map_gates(rows, method, modality, traps, harmless, spots.get(method))
+        for method in methods
+        for modality in set(criteria.values())
+    }
     lines = []
     for criterion, modality in criteria.items():
         needed = _necessity(rows, criterion)
@@ -131,15 +135,24 @@ def _localisation(rows: Sequence[Row], criterion: str, method: str) -> Gate:
 
 
 def _map_gates(
-    rows: Sequence[Row], method: str, modality: str, traps: Mapping[str, TrapInfo], spot: Spot | None
+    rows: Sequence[Row],
+    method: str,
+    modality: str,
+    traps: Mapping[str, TrapInfo],
+    harmless: Collection[str],
+    spot: Spot | None,
 ) -> list[Gate]:
-    """G4 to G8 of one method's maps of one modality."""
+    """G4 to G8 of one method's maps of one modality. harmless: traps with which the answer does not move."""
     found = []
     for name in traps:
         on = [row for row in rows if (row["forbidden"].get(method) or {}).get(name, {}).get("modality") == modality]
         if on:
             values = np.array([row["forbidden"][method][name]["enrichment"] for row in on], dtype=float)
-            found.append(gate.forbidden(name, values, _patients(on)))
+            dense = gate.forbidden(name, values, _patients(on))
+            if dense.level == "fail" and name in harmless:  # an error of the map, not of the model
+                said = f"{dense.reason} The answer does not move with it: the map errs, not the model."
+                dense = replace(dense, level="warn", reason=said)
+            found.append(dense)
     had = [row for row in rows if (row["faithful"].get(method) or {}).get(modality)]
     told = [row["faithful"][method][modality] for row in had]
     gaps = np.array([each["gap"] for each in told if each.get("gap") is not None], dtype=float)
