@@ -72,10 +72,18 @@ CONFIGS = {
         fused=64,
         decoder=(64, 32, 16),
     ),
+    "tiny": CMSSDConfig(  # trains in minutes: for tests of the audit, not for patients
+        mri_widths=(8, 12, 16, 24),
+        he_widths=(8, 12, 16, 24),
+        depths=(1, 1, 1, 1),
+        fused=16,
+        decoder=(12, 8, 8),
+    ),
 }
 SPECS = {
     "reference": InputSpec(mri_px=256, mri_spacing_mm=1.0, patch_px=256, patch_mpp=1.0),
     "compact": InputSpec(mri_px=128, mri_spacing_mm=1.5, patch_px=128, patch_mpp=1.0),
+    "tiny": InputSpec(contrasts=("t1", "t2"), mri_px=64, mri_spacing_mm=3.0, patch_px=64, patch_mpp=2.0),
 }
 
 

@@ -1,0 +1,130 @@
+"""`cmssd audit` from files to audit.json and audit.html: verdicts, going on where it was killed, words for mistakes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from tiny import TINY
+
+from cmssd_core import config
+from cmssd_core.audit import run, traps
+from cmssd_core.audit.examine import AuditSettings, Examiner
+from cmssd_core.audit.probes import PROBES
+from cmssd_core.config import Settings
+from cmssd_core.report import audit as page
+from cmssd_core.synthetic.cohort import write
+from cmssd_core.types import InputError
+from cmssd_core.weights_file import SHIPPED
+
+CHEAT = SHIPPED / "cmssd-tiny-cheat.safetensors"
+MARKED = replace(TINY, cases=12, seed=11, shortcut="marker", shortcut_correlation=0.5, split="test")
+CHOSEN = AuditSettings(methods=("gradcam",), cases=12, mapped=8, deep=0, patches=4, workers=1)
+
+
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("marked")
+    write(folder, settings=MARKED)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return config.settings().model_copy(update={"n4": False, "cache_dir": tmp_path_factory.mktemp("cache")})
+
+
+@pytest.fixture(scope="module")
+def told(marked: Path, program: Settings, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    out = tmp_path_factory.mktemp("out")
+    told = run.audit(marked, out, weights=(CHEAT,), chosen=CHOSEN, settings=program)
+    assert json.loads((out / "audit.json").read_text(encoding="utf-8")) == told
+    return told | {"out": out}
+
+
+def test_the_shipped_cheat_fails_naming_the_trap_and_its_region(told: dict) -> None:
+    assert told["overall"] == "FAIL"
+    assert {each["verdict"] for each in told["verdicts"]} == {"FAIL"}
+    assert "block" in told["reason"]
+    failed = {g["name"]: g for g in told["verdicts"][0]["gates"] if g["level"] == "fail"}
+    assert {"G1 marker", "G1 marker twin"} & set(failed)
+    assert all("corner" in g["details"]["region"] for name, g in failed.items() if name.startswith("G1 marker"))
+
+
+def test_audit_json_keeps_its_promise(told: dict) -> None:
+    assert {"verdicts", "overall", "reason", "model_id", "trained", "cases", "limits"} <= set(told)
+    for each in told["verdicts"]:
+        assert set(each) >= {"criterion", "modality", "method", "verdict", "gates"}
+        for gate in each["gates"]:
+            assert set(gate) >= {"name", "value", "low", "high", "threshold", "passed", "meaning"}
+            assert gate["passed"] in (True, False, None)
+    assert {each["criterion"] for each in told["verdicts"]} == {"osteoid", "cortical_destruction"}
+
+
+def test_the_page_says_every_verdict_its_limits_and_for_whom_it_is(told: dict) -> None:
+    html = (told["out"] / "audit.html").read_text(encoding="utf-8")
+    assert "Research use only" in html
+    assert html.count("badge v-FAIL") > len(told["verdicts"])
+    for limit in told["limits"]:
+        assert limit.split(",")[0].replace("'", "&#39;") in html
+    assert "<script" not in html
+    assert page.render(told | {"verdicts": [], "cases": [], "overall": "NOT ASSESSABLE"})
+
+
+def test_an_audit_goes_on_where_it_was_stopped(
+    marked: Path, program: Settings, told: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("a kept case was measured again")
+
+    monkeypatch.setattr(Examiner, "examine", never)
+    again = run.audit(marked, tmp_path, weights=(CHEAT,), chosen=CHOSEN, settings=program)
+    assert again["verdicts"] == told["verdicts"]
+
+
+def test_a_twin_differs_from_its_case_where_the_trap_lies_alone(marked: Path, program: Settings) -> None:
+    generator = traps.generator_of(marked)
+    assert generator == MARKED
+    table = pd.read_csv(marked / "cohort.csv")
+    examiner = Examiner.of(CHEAT, marked, table, program, CHOSEN)
+    row = table.iloc[0]
+    pair = traps.twins(row["case_id"], bool(row["malignant"]), generator, examiner.predictor.spec, program)
+    assert pair is not None
+    clean, trapped, mask = pair
+    np.testing.assert_array_equal(clean.inputs["he"].patches, trapped.inputs["he"].patches)
+    changed = np.abs(clean.inputs["mri"].voxels - trapped.inputs["mri"].voxels).max(0)
+    assert mask.any()
+    assert changed[mask].mean() > 20 * np.median(changed[~mask])
+
+
+@pytest.mark.parametrize("name", [name for name, probe in PROBES.items() if probe.modality == "mri"])
+def test_a_probe_with_a_place_changes_that_place_alone_and_never_its_input(name: str) -> None:
+    rng = np.random.default_rng(0)
+    images = {"t1": rng.random((4, 40, 40)).astype(np.float32)}
+    before = images["t1"].copy()
+    changed, where = PROBES[name].lay(images, np.diag([2.0, 2.0, 5.0, 1.0]), np.random.default_rng(1))
+    np.testing.assert_array_equal(images["t1"], before)
+    assert (where is None) == (PROBES[name].region == "")
+    if where is not None:
+        np.testing.assert_array_equal(changed["t1"][~where], before[~where])
+        assert (changed["t1"][where] == before.max()).all()
+
+
+def test_without_criteria_and_labels_nothing_is_assessable(marked: Path, program: Settings, tmp_path: Path) -> None:
+    table = pd.read_csv(marked / "cohort.csv").head(1)
+    keep = ["case_id", "mri_t1", "mri_t2", "slide", "slide_mpp", "split"]
+    shutil.copytree(marked / "cases" / "synth-00000", tmp_path / "cases" / "synth-00000")
+    table[keep].to_csv(tmp_path / "cohort.csv", index=False)
+    told = run.audit(tmp_path, tmp_path / "out", weights=(CHEAT,), chosen=CHOSEN, settings=program)
+    assert {each["verdict"] for each in told["verdicts"]} == {"NOT ASSESSABLE"}
+
+
+def test_a_method_that_draws_no_map_is_refused_in_one_sentence(marked: Path, program: Settings, tmp_path: Path) -> None:
+    for method in ("tea_leaves", "modality_shapley"):
+        with pytest.raises(InputError, match="expected one of"):
+            run.audit(marked, tmp_path, chosen=replace(CHOSEN, methods=(method,)), settings=program)
