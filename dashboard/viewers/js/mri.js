@@ -175,9 +175,10 @@ class View {
       this.nv.addColormap(`${name} negative`, table(layer.negative, true));
       image.colormapNegative = `${name} negative`;
     }
-    // 1: colours run from 0, what is below cal_min is transparent. 0: colours run from cal_min.
-    image.colormapType = layer.low === 0 || layer.negative ? 1 : 0;
-    image.cal_min = layer.mask ? 0.5 : image.colormapType === 1 ? Math.max(state.from, 1e-9) : Math.max(state.from, layer.low);
+    // 2: colours run from 0, what is below cal_min is hidden; 0: they run from cal_min. (1, in spite of its name in NiiVue,
+    // multiplies the opacity by (value / cal_min) squared, so that nearly everything is opaque.)
+    image.colormapType = layer.low === 0 || layer.negative ? 2 : 0;
+    image.cal_min = layer.mask ? 0.5 : image.colormapType === 2 ? Math.max(state.from, 1e-9) : Math.max(state.from, layer.low);
     image.cal_max = layer.mask ? 1 : state.to;
     image.opacity = state.opacity;
   }
