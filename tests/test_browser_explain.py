@@ -139,7 +139,7 @@ def test_the_verdict_is_read_and_a_gate_opened(page):
 
 def test_a_review_is_sent_and_agreement_read(page, server):
     page.get_by_role("link", name="Review").click()
-    page.get_by_label("You read as").fill("Reader One")
+    page.get_by_role("textbox", name="You read as").fill("Reader One")
     page.keyboard.press("Enter")
     page.get_by_text("Your reading").wait_for()
     assert page.get_by_text("Tumour probability").count() == 0, "blind"

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 KEPT = 16  # attributions of one case a session keeps
 #: Colours end where all but this share of the values lie, so that one pixel does not make all others pale.
 WITHIN = 0.995
+LEAST = 1e-4  # the viewer's colours need a wider range than a hundred-thousandth
 FAINT = 0.05  # of the colours' end: nearer to 0 than this the image shows through
 #: Targets by the head they need; the others read the auxiliary maps, which the model tells only when asked.
 _HEADS = {
@@ -188,10 +189,13 @@ def overlay(told: Attribution, *, opacity: float, end: float | None = None) -> O
     if values is None:
         return None
     high = (end or limit(values)) if told.method != "gate" else 1.0
+    unit = told.unit
+    if high < LEAST:
+        values, high, unit = values * np.float32(1e6), high * 1e6, f"millionth of a {told.unit}"
     return Overlay(
         name=told.label, values=values, meaning=_meaning(told), colormap="diverging" if told.signed else "viridis",
         limits=(-high, high) if told.signed else (0.0, high), signed=told.signed, opacity=opacity,
-        shown_from=0.0 if told.method == "gate" else FAINT * high, unit=told.unit,
+        shown_from=0.0 if told.method == "gate" else FAINT * high, unit=unit,
     )  # fmt: skip
 
 
