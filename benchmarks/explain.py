@@ -2,7 +2,8 @@
 
 python -m benchmarks.explain [--windows N] [--threads N]
 
-Occlusion of a whole image takes 961 windows; N of them are timed and scaled up, ours and Captum's in turns.
+Occlusion of a whole image takes 961 windows; N of them are timed and scaled up, ours and Captum's in turns. Seconds are
+those of the process on all its threads: what an idle machine takes with one thread, whatever else runs beside.
 """
 
 from __future__ import annotations
@@ -28,17 +29,17 @@ from cmssd_core.models import MODELS
 from cmssd_core.types import Batch
 
 RESIDUAL = 0.05
-PLAIN_STEPS = (6, 8, 12, 16, 24, 32, 50)
+PLAIN_STEPS = (8, 16, 32, 50)
 
 
-def timed(work: Callable[[], object], *, turns: int = 3) -> float:
+def timed(work: Callable[[], object], *, turns: int = 2) -> float:
     """The shortest of some turns, in seconds; the first, which warms up, is not counted."""
     work()
     times = []
     for _ in range(turns):
-        started = time.perf_counter()
+        started = time.process_time()
         work()
-        times.append(time.perf_counter() - started)
+        times.append(time.process_time() - started)
     return min(times)
 
 
@@ -60,7 +61,7 @@ def textured() -> Batch:
 def main() -> None:
     asked = argparse.ArgumentParser()
     asked.add_argument("--windows", type=int, default=24)
-    asked.add_argument("--threads", type=int, default=2)
+    asked.add_argument("--threads", type=int, default=1)
     told = asked.parse_args()
     torch.set_num_threads(told.threads)
     torch.manual_seed(0)
@@ -73,7 +74,7 @@ def main() -> None:
     with torch.no_grad():
         print(f"one forward {timed(lambda: bridge(*bridge.inputs)):.3f} s")
     print(f"GradCAM, both branches {timed(lambda: found(batch, model, 'gradcam')):.3f} s")
-    shares = timed(lambda: found(batch, model, "modality_shapley"), turns=2)
+    shares = timed(lambda: found(batch, model, "modality_shapley"), turns=1)
     print(f"modality shares {shares:.3f} s")
     gradients(bridge, batch)
     for modality in ("mri", "he"):
@@ -82,16 +83,16 @@ def main() -> None:
 
 def gradients(bridge: Bridge, batch: Batch) -> None:
     """Adaptive Integrated Gradients, and Captum's with the fewest steps that reach the same residual."""
-    started = time.perf_counter()
+    started = time.process_time()
     ours = found(batch, bridge.model, settings=ExplainSettings(tolerance=RESIDUAL))
-    took = time.perf_counter() - started
+    took = time.process_time() - started
     assert ours.gap is not None
     print(f"Integrated Gradients, adaptive: {took:.2f} s, residual {float(ours.gap[0]):.3f}, {ours.effort}")
     base, _ = path_start(bridge, ExplainSettings())
     for steps in PLAIN_STEPS:
-        started = time.perf_counter()
+        started = time.process_time()
         maps = IntegratedGradients(bridge).attribute(bridge.inputs, base, n_steps=steps, internal_batch_size=1)
-        plain = time.perf_counter() - started
+        plain = time.process_time() - started
         with torch.no_grad():
             left = float(gap(maps, bridge(*bridge.inputs), bridge(*base))[0])
         print(f"  Captum, {steps} steps: {plain:.2f} s, residual {left:.3f}, {plain / took:.2f} x ours")
@@ -126,7 +127,7 @@ def occlusion(bridge: Bridge, modality: str, count: int) -> None:
         return torch.cat(parts)
 
     torch.testing.assert_close(ours().flatten(), captums(1), rtol=1e-3, atol=1e-4)
-    mine, single, batched = timed(ours, turns=2), timed(lambda: captums(1), turns=2), timed(lambda: captums(8), turns=2)
+    mine, single, batched = timed(ours, turns=1), timed(lambda: captums(1), turns=1), timed(lambda: captums(8), turns=1)
     whole = len(laid) / len(some)
     print(
         f"occlusion of the {modality}, {len(laid)} windows: {mine * whole:.0f} s; Captum one a pass "

@@ -11,12 +11,13 @@ from types import FrameType
 
 import typer
 
-from cmssd_core.commands import audit, cohort, single
+from cmssd_core.commands import audit, cohort, explaining, single
 from cmssd_core.types import InputError
 
 #: Every command, in the order in which `cmssd --help` lists them.
 COMMANDS: dict[str, Callable[..., None]] = {
     "predict": single.predict,
+    "explain": explaining.explain,
     "inspect": single.inspect,
     "doctor": single.doctor,
     "synth": cohort.synth,
