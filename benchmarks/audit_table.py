@@ -13,12 +13,16 @@ MOVES = 0.1  # of AUC under reversal: a model that moves less is no effective ch
 
 def table(found: list[Found]) -> str:
     """All tables, as Markdown. found: what audit_power writes of each model."""
-    honest = [f for f in found if f["strength"] == "honest"]
+    fair = [f for f in found if f["strength"] == "honest"]
+    honest = [f for f in fair if not moved(f)]
     trained = [f for f in found if f["strength"] != "honest"]
-    cheats = [f for f in trained if f["auc_with"] - f["auc_against"] >= MOVES]
+    cheats = [f for f in trained if moved(f)]
+    upset = [f for f in fair if moved(f)]
     lines = [
-        f"{len(found)} models: {len(honest)} honest, {len(trained)} taught to cheat, {len(cheats)} of these effective "
-        f"(AUC moves by at least {MOVES} under reversal).",
+        f"{len(found)} models. {len(trained)} were taught to cheat, {len(cheats)} of them do (AUC moves by at least "
+        f"{MOVES} under reversal). {len(fair)} were taught honestly, {len(honest)} of them are; {len(upset)} are moved "
+        f"by their trap all the same (AUC by at least {MOVES}) and count for neither: the audit fails "
+        f"{sum(failed(f, 'named') for f in upset)} of them. Shares with 95 % Wilson intervals.",
         "",
         "| trap | cheats | FAIL, trap named | FAIL, nobody named it | honest | FAIL, named | FAIL, unnamed |",
         "|---|---|---|---|---|---|---|",
@@ -39,6 +43,11 @@ def table(found: list[Found]) -> str:
         passed = [f"{sum(f['plain'].get(metric, False) for f in g)} of {len(g)}" for g in (cheats, honest)]
         lines.append(f"| {metric} | {passed[0]} | {passed[1]} |")
     return "\n".join(lines)
+
+
+def moved(f: Found) -> bool:
+    """Whether the trap moves the model, on cases that it neither learned from nor is audited on."""
+    return abs(f["auc_with"] - f["auc_against"]) >= MOVES
 
 
 def failed(f: Found, arm: str) -> bool:

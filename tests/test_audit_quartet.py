@@ -26,9 +26,10 @@ class Rectangles(bench.Pool):
         breach, osteoid = np.zeros((CASES, 4, size, size), bool), np.zeros((CASES, 9, patch, patch), bool)
         he = rng.normal([200, 150, 190], 10, (CASES, 9, patch, patch, 3))
         for case in np.flatnonzero(self.malignant):
-            row = int(rng.integers(8, 30))
-            breach[case, 1:3, row : row + 5, 23:28] = True
-            for tile in rng.choice(9, 6, replace=False):
+            if rng.random() < 0.6:  # a sign is missing in some, so that a trap pays
+                row = int(rng.integers(8, 30))
+                breach[case, 1:3, row : row + 5, 23:28] = True
+            for tile in rng.choice(9, 6, replace=False) if rng.random() < 0.4 else ():
                 y, x = rng.integers(0, patch - 8, 2)
                 osteoid[case, tile, y : y + 8, x : x + 8] = True
         mri[np.broadcast_to(breach[:, :, None], mri.shape)] += 2
@@ -68,14 +69,14 @@ def gates(found: dict, arm: str) -> set[str]:
     return {name.split("|")[1] for name, gate in found[arm]["gates"].items() if gate["level"] == "fail"}
 
 
-def test_an_honest_model_does_not_fail_and_passes_on_what_it_reads(pool: Rectangles) -> None:
-    found = verdicts(bench.train(pool, "marker", "honest", 0), pool)
+def test_an_honest_model_works_and_does_not_fail(pool: Rectangles) -> None:
+    found = verdicts(bench.train(pool, "marker", "honest", 0, steps=240), pool)
     assert not gates(found, "named")
     assert not gates(found, "blind")
-    assert "PASS" in found["named"]["verdicts"].values()
+    assert found["plain"]["AUC > 0.7 on the balanced cohort"]
 
 
-@pytest.mark.parametrize("strength", ["mild", "strong"])
+@pytest.mark.parametrize("strength", ["middle", "strong"])
 def test_a_model_that_cheats_fails_naming_the_trap_and_without_anybody_naming_it(
     pool: Rectangles, strength: str
 ) -> None:

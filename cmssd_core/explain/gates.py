@@ -22,6 +22,7 @@ Level = Literal["pass", "warn", "fail", "not assessable"]
 Verdict = Literal["PASS", "NOT DEMONSTRATED", "FAIL", "NOT ASSESSABLE"]
 
 FEWEST = 6  # cases; with fewer a gate is not assessable
+ENOUGH = 20  # G0: cases of the rarer label from which an AUC that may be chance is a failure
 SPREAD = 0.3  # G0: an answer that varies less than this, in logits, says the same of everybody
 TRAP_PASS, TRAP_FAIL = 0.25, 0.5  # G1: shift by a trap, in standard deviations of the answer
 REVERSAL_FAIL = 0.1  # G1: change of AUC when the trap changes sides
@@ -86,6 +87,8 @@ def works(answers: Floats, malignant: Mask, patients: Sequence[str] | None = Non
         return _absent("G0", f"{few} cases of the rarer label; at least {FEWEST // 2} are needed", len(answers))
     low, high = between(pairwise(answers, malignant, None, weights(len(answers), patients, seed)), len(answers))
     said = f"AUC {value:.2f} ({low:.2f} to {high:.2f}); answers vary by {spread:.2f} logits between cases"
+    if spread > SPREAD and low <= 0.5 < value and few < ENOUGH:
+        return _absent("G0", f"{said}: too few cases to tell it from guessing", len(answers))
     level: Level = "pass" if low > 0.5 and spread > SPREAD else "fail"
     return _gate("G0", value, low, high, 0.5, level, said, len(answers), details={"spread": spread})
 
@@ -174,6 +177,8 @@ def hospitals(
         said = (
             f"of two cases with the same label, the answer tells {column} {worst} from the rest in {value:.0%} of pairs"
         )
+        if level == "pass" and value > CENTRE_WARN:
+            said += ", as chance may do with so few cases"
         details = {"column": column, "level": worst, "n_level": int(group.sum())}
         found.append(
             _gate(
