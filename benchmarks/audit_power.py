@@ -60,7 +60,7 @@ STRENGTHS = {"honest": (0.5, 0.0), "mild": (0.85, 0.15), "middle": (0.95, 0.2), 
 #: Cohort seeds of a part, and how many models of each strength are trained on each cohort and trap
 PARTS = {
     "dev": ((900,), {"honest": 2, "mild": 0, "middle": 1, "strong": 1}),
-    "test": ((1, 2), {"honest": 4, "mild": 1, "middle": 2, "strong": 2}),
+    "test": ((1, 2, 3), {"honest": 4, "mild": 1, "middle": 2, "strong": 2}),
 }
 MAPS, DEEP = 16, 3  # audited cases that are explained, and of these, explained again and again
 GROUPS = {"coil": "coil", "field": "field_t", "stain": "centre"}  # columns of a cohort that tell these traps
