@@ -2,53 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.request import ProxyHandler, build_opener
 
 import pytest
 import showcase
+from served import CHROMIUM, FLAGS, NEEDS_CHROMIUM, WAIT_MS, launched, served
 
-CHROMIUM = Path("/usr/bin/chromium")
-ROOT = Path(__file__).resolve().parents[1]
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-WAIT_MS = 120_000  # the machine may be shared
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no {CHROMIUM}: install Debian's chromium to run browser tests"),
-]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def launched(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    environment = os.environ | {
-        "CMSSD_WEIGHTS": str(folder / "random.safetensors"),
-        "CMSSD_CACHE_DIR": str(folder / "cache"),
-        "PYTHONPATH": str(ROOT),
-        "TMPDIR": str(folder),
-    }
-    environment.pop("CMSSD_COHORT", None)
-    command = [sys.executable, "-m", "dashboard.launch", "--headless", *arguments]
-    return subprocess.Popen(
-        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+pytestmark = NEEDS_CHROMIUM
 
 
 @pytest.fixture(scope="module")
@@ -58,22 +20,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
     showcase.nifti(folder / "Mueller_Anna_t1.nii.gz")
     (folder / "tile.png").write_bytes(showcase.tile())
     (folder / "broken_t1.nii.gz").write_bytes(b"this is no image")
-    port = free_port()
-    process = launched(folder, "--port", str(port))
-    address, opener = f"http://127.0.0.1:{port}", build_opener(ProxyHandler({}))
-    for _ in range(240):
-        try:
-            with opener.open(f"{address}/health", timeout=5) as answer:
-                assert json.load(answer)["status"] == "ok"
-            break
-        except OSError:
-            assert process.poll() is None, process.stdout.read() if process.stdout else ""
-            time.sleep(0.5)
-    else:
-        pytest.fail("the dashboard did not answer within two minutes")
-    yield address, folder
-    process.send_signal(signal.SIGTERM)
-    log, _ = process.communicate(timeout=30)
+    with served(folder, weights=str(folder / "random.safetensors")) as here:
+        yield here.address, folder
+    log = here.log
     assert "Mueller" not in log
     assert not list(folder.glob("cmssd-session-*")), "uploads outlived the server"
 
@@ -180,7 +129,7 @@ def test_the_overview_fits_the_screen_and_is_legible(page, server, width, scheme
 
 def test_a_taken_port_is_a_sentence(server):
     port = server[0].rsplit(":", 1)[1]
-    done = launched(server[1], "--port", port)
+    done = launched(server[1], "--port", port, weights=str(server[1] / "random.safetensors"))
     said, _ = done.communicate(timeout=60)
     assert done.returncode == 2
     assert said.startswith(f"port {port} is taken")

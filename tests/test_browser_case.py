@@ -2,68 +2,29 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from io import BytesIO
-from urllib.request import ProxyHandler, build_opener
 
 import numpy as np
 import pytest
 from PIL import Image
-from test_browser import CHROMIUM, ROOT, free_port
+from served import CHROMIUM, NEEDS_CHROMIUM, WAIT_MS, WEBGL_FLAGS, served
 
 from dashboard.viewers import bundle
 
-FLAGS = [
-    "--headless", "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
-    "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync",
-]  # fmt: skip
-WAIT_MS = 300_000  # a WebGL picture drawn without a GPU, on a machine that may be shared
 CASE, SITE_MM = "synth-00000", (6.83, -0.69, 15.88)  # as data_samples/cohort.csv says
 
 pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no {CHROMIUM}: install Debian's chromium to run browser tests"),
+    *NEEDS_CHROMIUM,
     pytest.mark.skipif(not bundle.ready(), reason="the viewers are not built: python -m dashboard.viewers.build"),
 ]
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("served")
-    port = free_port()
-    environment = os.environ | {
-        "CMSSD_CACHE_DIR": str(folder / "cache"),
-        "PYTHONPATH": str(ROOT),
-        "TMPDIR": str(folder),
-    }
-    for name in ("CMSSD_COHORT", "CMSSD_WEIGHTS"):  # the demo cohort and the shipped weights: maps that mean something
-        environment.pop(name, None)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dashboard.launch", "--headless", "--port", str(port)],
-        cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    address, opener = f"http://127.0.0.1:{port}", build_opener(ProxyHandler({}))
-    for _ in range(240):
-        try:
-            with opener.open(f"{address}/health", timeout=5) as answer:
-                assert json.load(answer)["status"] == "ok"
-            break
-        except OSError:
-            assert process.poll() is None, process.stdout.read() if process.stdout else ""
-            time.sleep(0.5)
-    else:
-        pytest.fail("the dashboard did not answer within two minutes")
-    yield address
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=30)
+    with served(tmp_path_factory.mktemp("served")) as here:
+        yield here.address
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +32,7 @@ def page(server):
     """A page that reads one case; the tests below go on from one another's state only where they say so."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=WEBGL_FLAGS)
         opened = browser.new_page(viewport={"width": 1280, "height": 1500})
         opened.set_default_timeout(WAIT_MS)
         opened.fetched, opened.faults = [], []

@@ -2,63 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import parse_qs, urlparse
-from urllib.request import ProxyHandler, build_opener
 
 import pytest
 import showcase
+from served import CHROMIUM, NEEDS_CHROMIUM, WAIT_MS, WEBGL_FLAGS, served
 
-CHROMIUM = Path("/usr/bin/chromium")
-ROOT = Path(__file__).resolve().parents[1]
-FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-WAIT_MS = 120_000  # the machine may be shared
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no {CHROMIUM}: install Debian's chromium to run browser tests"),
-]
+pytestmark = NEEDS_CHROMIUM
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("served")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    environment = os.environ | {
-        "CMSSD_WEIGHTS": str(showcase.weights(folder)),
-        "CMSSD_CACHE_DIR": str(folder / "cache"),
-        "PYTHONPATH": str(ROOT),
-        "TMPDIR": str(folder),
-    }
-    environment.pop("CMSSD_COHORT", None)
-    command = [sys.executable, "-m", "dashboard.launch", "--headless", "--port", str(port)]
-    process = subprocess.Popen(
-        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    opener = build_opener(ProxyHandler({}))
-    for _ in range(240):
-        try:
-            with opener.open(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
-                assert json.load(answer)["status"] == "ok"
-            break
-        except OSError:
-            assert process.poll() is None, process.stdout.read() if process.stdout else ""
-            time.sleep(0.5)
-    yield f"http://127.0.0.1:{port}"
-    process.send_signal(signal.SIGTERM)
-    log, _ = process.communicate(timeout=30)
-    assert "synth-000" not in log, "a case's name stands in the log"
+    with served(folder, weights=str(showcase.weights(folder))) as here:
+        yield here.address
+    assert "synth-000" not in here.log, "a case's name stands in the log"
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +26,7 @@ def chromium() -> Iterator[object]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=WEBGL_FLAGS)
         yield browser
         browser.close()
 

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.request import ProxyHandler, build_opener
 
 import audited
 import numpy as np
 import pytest
-from test_browser import CHROMIUM, ROOT, free_port
-from test_browser_case import FLAGS, click_at, mri, pixels, settled, slide, until
+from served import CHROMIUM, NEEDS_CHROMIUM, ROOT, WAIT_MS, WEBGL_FLAGS, served
+from test_browser_case import click_at, mri, pixels, settled, slide, until
 
 from cmssd_core.reviews.store import open_at
 from dashboard import selection
 from dashboard.viewers import bundle
 
 CASE = "synth-00000"
-WAIT_MS = 240_000  # the machine may be shared, and its browser draws without a graphics card
 
 pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no {CHROMIUM}: install Debian's chromium to run browser tests"),
+    *NEEDS_CHROMIUM,
     pytest.mark.skipif(not bundle.ready(), reason="the viewers are not built: python -m dashboard.viewers.build"),
 ]
 
@@ -36,38 +27,13 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """The demo cohort and the shipped weights, with an audit of a cheat where the page looks for one."""
-    folder, port = tmp_path_factory.mktemp("served"), free_port()
+    folder = tmp_path_factory.mktemp("served")
     key = selection.cohort_key(ROOT / "data_samples" / "cohort.csv")
     names = [f"synth-{n:05d}" for n in range(24)]
     audited.write(folder / "cache" / "cohorts" / key / "audit", names, cheat=True)
-    environment = os.environ | {
-        "CMSSD_CACHE_DIR": str(folder / "cache"),
-        "CMSSD_REVIEWS": str(folder / "reviews.sqlite"),
-        "CMSSD_MAX_PATCHES": "12",
-        "PYTHONPATH": str(ROOT),
-        "TMPDIR": str(folder),
-    }
-    for name in ("CMSSD_COHORT", "CMSSD_WEIGHTS"):
-        environment.pop(name, None)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dashboard.launch", "--headless", "--port", str(port)],
-        cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    address, opener = f"http://127.0.0.1:{port}", build_opener(ProxyHandler({}))
-    for _ in range(240):
-        try:
-            with opener.open(f"{address}/health", timeout=5) as answer:
-                assert json.load(answer)["status"] == "ok"
-            break
-        except OSError:
-            assert process.poll() is None, process.stdout.read() if process.stdout else ""
-            time.sleep(0.5)
-    else:
-        pytest.fail("the dashboard did not answer within two minutes")
-    yield address, folder
-    process.send_signal(signal.SIGTERM)
-    log, _ = process.communicate(timeout=30)
-    assert "Traceback" not in log
+    with served(folder, reviews=str(folder / "reviews.sqlite"), max_patches="12") as here:
+        yield here.address, folder
+    assert "Traceback" not in here.log
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +41,7 @@ def page(server):
     """One page; the tests below go on from one another's state."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=WEBGL_FLAGS)
         opened = browser.new_page(viewport={"width": 1280, "height": 1500})
         opened.set_default_timeout(WAIT_MS)
         opened.fetched, opened.faults = [], []

@@ -3,59 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.request import ProxyHandler, build_opener
 
 import pandas as pd
 import pytest
 import scored
 import showcase
-from test_browser import CHROMIUM, FLAGS, ROOT, WAIT_MS, free_port
+from served import CHROMIUM, FLAGS, NEEDS_CHROMIUM, WAIT_MS, served
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no {CHROMIUM}: install Debian's chromium to run browser tests"),
-]
+pytestmark = NEEDS_CHROMIUM
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     folder = tmp_path_factory.mktemp("judged")
-    port = free_port()
-    environment = os.environ | {
-        "CMSSD_WEIGHTS": str(showcase.weights(folder)),
-        "CMSSD_CACHE_DIR": str(folder / "cache"),
-        "CMSSD_COHORT": str(scored.cohort(folder / "cohort", models=("first", "second"))),
-        "PYTHONPATH": str(ROOT),
-        "TMPDIR": str(folder),
-    }
-    command = [sys.executable, "-m", "dashboard.launch", "--headless", "--port", str(port)]
-    process = subprocess.Popen(
-        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    address, opener = f"http://127.0.0.1:{port}", build_opener(ProxyHandler({}))
-    try:
-        for _ in range(240):
-            try:
-                with opener.open(f"{address}/health", timeout=5) as answer:
-                    assert json.load(answer)["status"] == "ok"
-                break
-            except OSError:
-                assert process.poll() is None, process.stdout.read() if process.stdout else ""
-                time.sleep(0.5)
-        else:
-            pytest.fail("the dashboard did not answer within two minutes")
-        yield address, folder / "cohort"
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
+    weights, cohort = showcase.weights(folder), scored.cohort(folder / "cohort", models=("first", "second"))
+    with served(folder, weights=str(weights), cohort=str(cohort)) as here:
+        yield here.address, folder / "cohort"
 
 
 @pytest.fixture

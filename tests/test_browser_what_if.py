@@ -2,58 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from urllib.request import ProxyHandler, build_opener
 
 import pytest
 import showcase
-from test_browser import CHROMIUM, FLAGS, ROOT, WAIT_MS, free_port
+from served import CHROMIUM, FLAGS, NEEDS_CHROMIUM, WAIT_MS, served
 from tiny import tiny_cohort
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no {CHROMIUM}: install Debian's chromium to run browser tests"),
-]
+pytestmark = NEEDS_CHROMIUM
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("asked")
     tiny_cohort(folder / "cohort", cases=2)
-    environment = os.environ | {
-        "CMSSD_WEIGHTS": str(showcase.weights(folder)),
-        "CMSSD_CACHE_DIR": str(folder / "cache"),
-        "CMSSD_COHORT": str(folder / "cohort"),
-        "CMSSD_MAX_PATCHES": "4",
-        "PYTHONPATH": str(ROOT),
-        "TMPDIR": str(folder),
-    }
-    port = free_port()
-    command = [sys.executable, "-m", "dashboard.launch", "--headless", "--port", str(port)]
-    process = subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
-    )
-    opener = build_opener(ProxyHandler({}))
-    for _ in range(240):
-        try:
-            with opener.open(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
-                assert json.load(answer)["status"] == "ok"
-            break
-        except OSError:
-            assert process.poll() is None
-            time.sleep(0.5)
-    else:
-        pytest.fail("the dashboard did not answer within two minutes")
-    yield f"http://127.0.0.1:{port}"
-    process.send_signal(signal.SIGTERM)
-    process.wait(timeout=30)
+    weights = str(showcase.weights(folder))
+    with served(folder, weights=weights, cohort=str(folder / "cohort"), max_patches="4") as here:
+        yield here.address
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ import oidc_provider
 import pytest
 import showcase
 import streamlit as st
+from served import CHROMIUM, FLAGS, ROOT, free_port
 from starlette.requests import Request
 from streamlit.testing.v1 import AppTest
-from test_browser import CHROMIUM, FLAGS, ROOT, free_port
 
 from cmssd_core.config import settings
 from cmssd_core.types import InputError

@@ -9,15 +9,13 @@ import nibabel
 import numpy as np
 import pytest
 import showcase
-from test_browser import CHROMIUM, FLAGS, choose_files, server, upload  # noqa: F401
+from served import CHROMIUM, FLAGS, NEEDS_CHROMIUM
+from test_browser import choose_files, server, upload  # noqa: F401
 
 from cmssd_core import cases, inference
 from cmssd_core.config import Settings
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no {CHROMIUM}: install Debian's chromium to run browser tests"),
-]
+pytestmark = NEEDS_CHROMIUM
 CONTRASTS = ("t1", "t2")  # of the phantom: two scans that differ
 
 
