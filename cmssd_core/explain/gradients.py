@@ -91,8 +91,8 @@ def _halved(path: dict[float, _Node], tolerance: float, most: int) -> list[float
     share = missed.abs() / (tolerance * span)  # (piece, case): 1 = as much as the whole path may miss
     values = torch.stack([path[a].value for a in at]).double()
     moved = values.diff(dim=0).abs().sum(0).clamp(min=SMALL)  # up and down along the path
-    # Errors of pieces may cancel by luck: what they come to without cancelling is held to three times the tolerance.
-    open_cases = (missed.sum(0).abs() > tolerance * span) | (missed.abs().sum(0) > 3 * tolerance * moved)
+    # Errors of pieces may cancel by luck: what they come to without cancelling is held to four times the tolerance.
+    open_cases = (missed.sum(0).abs() > tolerance * span) | (missed.abs().sum(0) > 4 * tolerance * moved)
     if not bool(open_cases.any()) or len(at) >= most:
         return []
     worst = share[:, open_cases].amax(1)
