@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import which
 
 import pytest
 
@@ -33,7 +34,8 @@ class Server:
     def run(self, program: str, *arguments: str) -> None:
         command = [str(self.programs / program), *arguments]
         if os.geteuid() == 0:
-            command = ["runuser", "-u", USER, "--", *command]
+            # A short PATH, as a service has, leaves out the folders of the administrator's programs.
+            command = [which("runuser") or "/usr/sbin/runuser", "-u", USER, "--", *command]
         # Not captured: the server keeps the pipe open, and reading it would never end.
         with (self.folder.parent / "commands.log").open("a", encoding="utf-8") as log:
             done = subprocess.run(command, cwd="/", stdout=log, stderr=log, timeout=90)
