@@ -129,7 +129,6 @@ def test_the_mri_follows_its_keys_while_it_has_the_focus(page):
     assert not page.get_by_text("Clear caches").is_visible(), "Streamlit's own keys do not hear the viewer's"
 
 
-@pytest.mark.xfail(reason="known defect: after a click the crosshair comes to rest 21 mm beside the place that is told")
 def test_a_click_in_the_mri_comes_back_with_voxel_mm_and_value(page):
     click_at(page, mri(page), 0.35, 0.4)
     said = page.get_by_text(re.compile(r"Marked: voxel \d+, \d+, \d+ \(x, y, z\), RAS\+ .* mm, T1: [\d.]+")).first

@@ -331,11 +331,9 @@ class View {
     this.stage.addEventListener("pointerup", (event) => {
       const still = down && Math.hypot(event.clientX - down.clientX, event.clientY - down.clientY) < 4;
       const plain = event.button === 0 && !event.shiftKey && !event.ctrlKey;
-      const found = still && plain && this.nv?.volumes.length ? this.under(event) : null;
-      if (!found) return;
-      // NiiVue moves the crosshair here too, but at a moment of its own: what is told must not be where it was before.
-      this.goTo(found.mm);
-      this.send?.("click", { mm: found.mm, contrast: this.contrast });
+      if (!still || !plain || !this.nv?.volumes.length || !this.under(event)) return;
+      // NiiVue moves the crosshair on the mouse event that follows this pointer event.
+      setTimeout(() => this.send?.("click", { mm: this.place(), contrast: this.contrast }), 0);
     }, true);
     this.stage.addEventListener("pointermove", (event) => {
       if (!this.nv?.volumes.length || event.buttons) return;
