@@ -130,12 +130,18 @@ def test_the_mri_follows_its_keys_while_it_has_the_focus(page):
 
 
 def test_a_click_in_the_mri_comes_back_with_voxel_mm_and_value(page):
-    click_at(page, mri(page), 0.35, 0.4)
     said = page.get_by_text(re.compile(r"Marked: voxel \d+, \d+, \d+ \(x, y, z\), RAS\+ .* mm, T1: [\d.]+")).first
+
+    def told() -> list[float]:
+        return [float(part) for part in re.search(r"RAS\+ (.*) mm", said.inner_text())[1].split(", ")]
+
+    # The click that gave the focus to the test above has marked a place of its own.
+    before = crosshair(page)
+    click_at(page, mri(page), 0.35, 0.4)
+    until(page, lambda: not np.allclose(crosshair(page), before, atol=1), "the click moves the crosshair")
     said.wait_for()
+    until(page, lambda: np.allclose(told(), crosshair(page), atol=0.06), "the place that is told is the crosshair's")
     first = said.inner_text()
-    place = [float(part) for part in re.search(r"RAS\+ (.*) mm", first)[1].split(", ")]
-    assert np.allclose(place, crosshair(page), atol=0.06)
     click_at(page, mri(page), 0.3, 0.3)
     until(page, lambda: said.inner_text() != first, "the second click comes back too")
 
