@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -18,42 +16,19 @@ from cmssd_core.whatif.change import Change, words
 from cmssd_core.whatif.differences import Difference, covered, differences, doubts, map_change, map_difference
 from dashboard import state, widgets
 from dashboard.parts.what_if_controls import forget, of_case, region_drawn, remember, take_back
+from dashboard.parts.working import progress
 from dashboard.services import what_if as service
-from dashboard.services.model import Progress
 from dashboard.views import frame, mri, slide
 from dashboard.views import what_if as views
 
-SHOWN_AFTER_S = 0.5
 MAPS = {"Tumour": "tumour", "Gate": "attention"}
 _PICTURE = frame.CONFIG | {"modeBarButtonsToRemove": ["autoScale2d"]}
-
-
-@contextmanager
-def progress(result: state.Result, doing: str) -> Iterator[Progress]:
-    """A bar and a way to cancel, shown once the work has taken half a second; gone when it is done."""
-    place, started = st.empty(), time.perf_counter()
-    shown: list[Any] = []
-
-    def tell(share: float, what: str) -> None:
-        if time.perf_counter() - started < SHOWN_AFTER_S:
-            return
-        if not shown:
-            box = place.container(border=True)
-            shown.append(box.empty())
-            box.button("Cancel", key=f"wib_cancel_{doing}", on_click=take_back, args=(result,), icon=":material/close:")
-        shown[0].progress(min(max(share, 0.0), 1.0), f"{doing}: {what}")
-
-    try:
-        yield tell
-    finally:
-        if shown:
-            place.empty()
 
 
 def answered(result: state.Result, change: Change, other: Case | None) -> Answer | None:
     """The answer to the change on screen, or None with the sentence that says why there is none."""
     with widgets.guarded("asking what if"):
-        with progress(result, "What if") as tell:
+        with progress("What if", "wib_ask", on_cancel=partial(take_back, result)) as tell:
             found = service.ask(result, change, tell, other=other)
         remember(result)
         return found

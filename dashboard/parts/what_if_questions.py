@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import streamlit as st
 
 from cmssd_core.corruptions import CORRUPTIONS
@@ -9,8 +11,8 @@ from cmssd_core.types import Case, Slide, Volume
 from cmssd_core.whatif.change import Change
 from cmssd_core.whatif.differences import leaning
 from dashboard import state, widgets
-from dashboard.parts.what_if import progress
-from dashboard.parts.what_if_controls import of_case
+from dashboard.parts.what_if_controls import of_case, take_back
+from dashboard.parts.working import progress
 from dashboard.services import what_if as service
 from dashboard.views import charts
 from dashboard.views import what_if as views
@@ -36,7 +38,7 @@ def gate(result: state.Result) -> None:
     if not (asked or service.swept(result, name)):
         return
     with widgets.guarded("computing the levels"):
-        with progress(result, "Levels") as tell:
+        with progress("Levels", "wib_levels", on_cancel=partial(take_back, result)) as tell:
             steps = service.sweep(result, name, tell)
         lean = leaning(CORRUPTIONS[name].modality, [s.level for s in steps], [s.gate_mean for s in steps])
         st.markdown(f"**{lean.question}** {lean.answer}")
@@ -70,7 +72,7 @@ def shares(result: state.Result, change: Change, other: Case | None) -> None:
     if not (asked or service.shared(result, Change())):
         return
     with widgets.guarded("splitting the answer"):
-        with progress(result, "Shares") as tell:
+        with progress("Shares", "wib_shares", on_cancel=partial(take_back, result)) as tell:
             before = service.shares(result, Change(), tell)
             after = service.shares(result, change, tell, other=other) if change else None
         st.plotly_chart(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -16,8 +17,12 @@ _STOPPED = "cmssd_stopped"
 
 
 @contextmanager
-def progress(doing: str, key: str) -> Iterator[Progress]:
-    """Gives what the work calls to say how far it is. Cancel ends the work at its next word; see `was_stopped`."""
+def progress(doing: str, key: str, *, on_cancel: Callable[[], None] | None = None) -> Iterator[Progress]:
+    """Gives what the work calls to say how far it is. Cancel ends the work at its next word.
+
+    on_cancel: what else a press does; None = it is remembered for `was_stopped`.
+    """
+    cancel = on_cancel or partial(_stop, key)
     place, started = st.empty(), time.perf_counter()
     shown: list[Any] = []
 
@@ -27,7 +32,7 @@ def progress(doing: str, key: str) -> Iterator[Progress]:
         if not shown:
             box = place.container(border=True)
             shown.append(box.empty())
-            box.button("Cancel", key=f"cancel_{key}", on_click=_stop, args=(key,), icon=":material/close:")
+            box.button("Cancel", key=f"cancel_{key}", on_click=cancel, icon=":material/close:")
         shown[0].progress(min(max(share, 0.0), 1.0), f"{doing}: {what}")
 
     try:
