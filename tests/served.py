@@ -84,3 +84,18 @@ def served(folder: Path, **settings: str | None) -> Iterator[Served]:
     finally:
         process.send_signal(signal.SIGTERM)
         here.log, _ = process.communicate(timeout=30)
+
+
+def still(page) -> None:
+    """Until Streamlit runs nothing and no chart was drawn anew or moved for half a second."""
+    places = """() => JSON.stringify([...document.querySelectorAll("[data-testid=stPlotlyChart] .main-svg")]
+        .map(e => { const b = e.getBoundingClientRect(); return [b.x, b.y, b.width, b.height]; }))"""
+    before = None
+    for _ in range(WAIT_MS // 500):
+        page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+        now = page.evaluate(places)
+        if now == before:
+            return
+        before = now
+        page.wait_for_timeout(500)
+    pytest.fail("the page does not come to rest")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import showcase
-from served import CHROMIUM, FLAGS, NEEDS_CHROMIUM, WAIT_MS, launched, served
+from served import CHROMIUM, FLAGS, NEEDS_CHROMIUM, WAIT_MS, launched, served, still
 
 pytestmark = NEEDS_CHROMIUM
 
@@ -80,6 +80,7 @@ def test_a_case_from_upload_to_report(page, server, tmp_path):
     page.locator(f'[aria-label*="slice {start + 1} of 12"]').first.wait_for()
     assert page.get_by_test_id("stMetricValue").first.inner_text() == severity
 
+    still(page)
     map_box = charts.first.bounding_box()
     page.mouse.move(map_box["x"] + map_box["width"] / 2, map_box["y"] + map_box["height"] * 0.4)
     hover = charts.first.locator(".hoverlayer text").first

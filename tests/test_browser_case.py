@@ -9,7 +9,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 from PIL import Image
-from served import CHROMIUM, NEEDS_CHROMIUM, WAIT_MS, WEBGL_FLAGS, served
+from served import CHROMIUM, NEEDS_CHROMIUM, WAIT_MS, WEBGL_FLAGS, served, still
 
 from dashboard.viewers import bundle
 
@@ -221,8 +221,10 @@ def test_the_stain_normalised_window_moves_with_the_original(page):
 
 def test_a_bar_of_the_areas_moves_the_crosshair_to_its_slice(page):
     chart = page.get_by_test_id("stPlotlyChart").first
+    still(page)
     chart.scroll_into_view_if_needed()
     settled(page)
+    still(page)
     before = crosshair(page)
     points = chart.locator(".scatterlayer .points path")
     box = points.nth(2).bounding_box()

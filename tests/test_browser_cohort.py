@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlparse
 
 import pytest
 import showcase
-from served import CHROMIUM, NEEDS_CHROMIUM, WAIT_MS, WEBGL_FLAGS, served
+from served import CHROMIUM, NEEDS_CHROMIUM, WAIT_MS, WEBGL_FLAGS, served, still
 
 pytestmark = NEEDS_CHROMIUM
 
@@ -49,7 +49,9 @@ def ticked(page) -> list[str]:
 def box(page, chart: int, left: float, right: float) -> None:
     """Draws a box over a part of a chart, in shares of its width."""
     area = page.locator("[data-testid=stPlotlyChart]").nth(chart).locator(".nsewdrag").first
+    still(page)
     area.scroll_into_view_if_needed()
+    still(page)
     frame = area.bounding_box()
     x, y = [frame["x"] + frame["width"] * part for part in (left, right)], frame["y"]
     page.mouse.move(x[0], y + frame["height"] * 0.03)
@@ -89,6 +91,7 @@ def test_a_box_in_the_plane_ticks_its_cases_in_the_table_and_the_link_brings_the
 
 def test_a_clicked_cell_becomes_the_current_case_and_a_box_in_the_distribution_selects(chromium, address):
     page = arrived(chromium, f"{address}/cohort")
+    still(page)
     grid = page.locator("[data-testid=stDataFrame]").first.bounding_box()
     page.mouse.click(grid["x"] + 90, grid["y"] + 36 * 2 - 12)  # the first row's name
     page.wait_for_url(re.compile(r"case=0"))

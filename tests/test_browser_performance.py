@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import scored
 import showcase
-from served import CHROMIUM, FLAGS, NEEDS_CHROMIUM, WAIT_MS, served
+from served import CHROMIUM, FLAGS, NEEDS_CHROMIUM, WAIT_MS, served, still
 
 pytestmark = NEEDS_CHROMIUM
 
@@ -88,11 +88,13 @@ def test_a_click_on_a_field_selects_its_cases_and_a_second_one_lets_go(page, ser
     page.goto(f"{server[0]}/performance")
     matrix(page).wait_for()
     page.locator(".barlayer text").nth(3).wait_for()
+    still(page)
     box = matrix(page).locator(".barlayer .point").nth(2).bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] * 0.85
     page.mouse.click(x, y)
     page.get_by_text(f"{alarms} selected: false alarm").wait_for()
     page.locator('.barlayer .point path[style*="stroke-width: 5px"]').wait_for()  # the new chart marks the field
+    still(page)
     page.mouse.click(x, y)
     page.get_by_text(f"{alarms} selected: false alarm").wait_for(state="detached")
 

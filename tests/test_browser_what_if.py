@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import showcase
-from served import CHROMIUM, FLAGS, NEEDS_CHROMIUM, WAIT_MS, served
+from served import CHROMIUM, FLAGS, NEEDS_CHROMIUM, WAIT_MS, served, still
 from tiny import tiny_cohort
 
 pytestmark = NEEDS_CHROMIUM
@@ -36,7 +36,7 @@ def page(address):
         opened.keyboard.press("Enter")
         opened.get_by_text("Nothing is changed yet").wait_for()
         opened.get_by_test_id("stTable").first.get_by_text("Gate at the biopsy site").wait_for()
-        settled(opened)
+        still(opened)
         yield opened
         browser.close()
 
@@ -47,20 +47,12 @@ def row(page, name: str) -> list[str]:
     return [text.strip() for text in cells.all_inner_texts()][1:]
 
 
-def settled(page) -> None:
-    """Waits until nothing on the page is stale and no run is going on."""
-    page.wait_for_function(
-        "() => !document.querySelector('[data-stale=\"true\"]') && "
-        "document.querySelector('[data-testid=\"stApp\"]').dataset.testScriptState !== 'running'"
-    )
-
-
 def test_taking_the_slide_away_moves_the_numbers_and_the_original_stays(page):
     before = row(page, "Probability of malignancy")
     assert before[0] == before[1]
     page.get_by_test_id("stCheckbox").filter(has_text="H&E slide").locator("label").first.click()
     page.get_by_text("H&E slide taken away").wait_for()
-    settled(page)
+    still(page)
     after = row(page, "Probability of malignancy")
     assert after[0] == before[0]
     assert after[1] != before[1]
@@ -68,7 +60,7 @@ def test_taking_the_slide_away_moves_the_numbers_and_the_original_stays(page):
     assert row(page, "Mean gate")[1] == "1.000"
     page.get_by_role("button", name="Back to the original").click()
     page.get_by_text("Nothing is changed yet").wait_for()
-    settled(page)
+    still(page)
     assert row(page, "Probability of malignancy") == before
 
 
@@ -82,11 +74,11 @@ def test_a_slider_damages_the_slide_and_a_difference_is_drawn(page):
 
 
 def test_a_box_drawn_on_the_original_is_erased_and_put_back(page):
-    settled(page)
     picture = page.get_by_test_id("stPlotlyChart").first
-    picture.scroll_into_view_if_needed()
     picture.locator(".nsewdrag").first.wait_for()
-    page.wait_for_timeout(1000)
+    still(page)
+    picture.scroll_into_view_if_needed()
+    still(page)
     place = picture.locator(".nsewdrag").first.bounding_box()
     across, down = place["x"] + place["width"] * 0.4, place["y"] + place["height"] * 0.4
     page.mouse.move(across, down)
@@ -94,6 +86,6 @@ def test_a_box_drawn_on_the_original_is_erased_and_put_back(page):
     page.mouse.move(across + place["width"] * 0.2, down + place["height"] * 0.2, steps=6)
     page.mouse.up()
     page.get_by_text("erased, filled with the median").first.wait_for()
-    settled(page)
+    still(page)
     page.get_by_role("button", name="Put the region back").click()
     page.get_by_text("Nothing is changed yet").wait_for()
