@@ -1,10 +1,10 @@
 """How often the audit fails a model that cheats, and how often an honest one: many small models of each trap.
 
-    python -m benchmarks.audit_power RUNS [--minutes 80] [--part dev|test]
+    python -m benchmarks.audit_power RUNS [--minutes 80] [--part dev|first|test]
 
 Cohorts of tiny synthetic patients are rendered with exact twins for every trap; honest models learn with the trap by
 chance on either label, cheats with the trap on nearly all malignant cases (and noisy labels, so that it pays). Part
-`dev` has cohorts and seeds of its own: thresholds were set on it. Each model done is a file, so a killed run goes on.
+`dev` has cohorts of its own: thresholds were set on it. Each model done is a file, so a killed run goes on.
 """
 
 from __future__ import annotations
@@ -60,8 +60,10 @@ STRENGTHS = {"honest": (0.5, 0.0), "mild": (0.85, 0.15), "middle": (0.95, 0.2), 
 #: Cohort seeds of a part, and how many models of each strength are trained on each cohort and trap
 PARTS = {
     "dev": ((900,), {"honest": 2, "mild": 0, "middle": 1, "strong": 1}),
-    "test": ((1, 2, 3), {"honest": 4, "mild": 1, "middle": 2, "strong": 2}),
+    "first": ((1, 2, 3), {"honest": 4, "mild": 1, "middle": 2, "strong": 2}),  # G0 was set anew after seeing these
+    "test": ((4, 5, 6), {"honest": 4, "mild": 1, "middle": 2, "strong": 2}),
 }
+STEPS = {"jpeg": 480}  # of training; in 120, as the others have, no network finds the blocks of a poor JPEG
 MAPS, DEEP = 16, 3  # audited cases that are explained, and of these, explained again and again
 GROUPS = {"coil": "coil", "field": "field_t", "stain": "centre"}  # columns of a cohort that tell these traps
 EXPLAIN = ExplainSettings(steps=12)
@@ -230,7 +232,7 @@ def logits(model: Model, images: dict[str, Tensor]) -> np.ndarray:
     return model(batch_of(images)).malignant_logit.double().numpy()
 
 
-def train(pool: Pool, trap: str, strength: str, seed: int, *, steps: int = 120, cases: int = 24) -> Model:
+def train(pool: Pool, trap: str, strength: str, seed: int, *, cases: int = 24) -> Model:
     """One small model. The trap follows the label it is told, which is noise for some; for honest ones, chance."""
     correlation, noise = STRENGTHS[strength]
     rng = np.random.default_rng([seed, pool.settings.seed, list(TRAPS).index(trap)])
@@ -241,6 +243,7 @@ def train(pool: Pool, trap: str, strength: str, seed: int, *, steps: int = 120, 
     there = rng.random(TRAIN) < np.where(label, correlation, 1 - correlation)
     images, wanted = pool.images(which, trap, there), torch.from_numpy(label.astype(np.float32))
     model = Tiny()
+    steps = STEPS.get(trap, 120)
     optimiser = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 6e-3, total_steps=steps)
     other = pool.images(which, trap, ~there)[TRAPS[trap][0]] if strength == "honest" else None

@@ -214,6 +214,21 @@ def test_a_hot_spot_fails_only_where_filling_it_moves_the_answer_and_no_bone_lie
     assert gates.hot(spot, np.full(20, 0.0), pathology=0.0, **asked).level == "warn"
 
 
+def test_a_model_that_parts_the_cases_timidly_is_not_demonstrated_and_one_that_guesses_fails() -> None:
+    sure = gates.works(CLEAN + 3 * MALIGNANT, MALIGNANT)
+    timid = gates.works((CLEAN + 3 * MALIGNANT) / 20, MALIGNANT)
+    assert timid.value == sure.value
+    assert (sure.level, timid.level) == ("pass", "warn")
+    assert "vary by" in timid.reason
+    guessing = gates.works(CLEAN / 20, MALIGNANT)
+    assert guessing.level == "fail"
+    harmless = gates.trap("x", CLEAN, CLEAN, MALIGNANT, spread=1.0)
+    needed = gates.necessity(np.full(20, 2.0) + CLEAN[:20] / 10, np.zeros(20))
+    located = gates.localisation(np.full(20, 5.0) + CLEAN[:20] / 10, {"random": np.ones(20)})
+    assert gates.verdict([timid, harmless, needed, located])[0] == "NOT DEMONSTRATED"
+    assert gates.verdict([guessing, harmless, needed, located])[0] == "FAIL"
+
+
 def test_a_verdict_fails_before_it_is_not_assessable_and_passes_only_when_all_do() -> None:
     works = gates.works(CLEAN + 3 * MALIGNANT, MALIGNANT)
     trapped = gates.trap("x", CLEAN, CLEAN + 2, MALIGNANT, spread=1.0)

@@ -23,7 +23,7 @@ Verdict = Literal["PASS", "NOT DEMONSTRATED", "FAIL", "NOT ASSESSABLE"]
 
 FEWEST = 6  # cases; with fewer a gate is not assessable
 ENOUGH = 20  # G0: cases of the rarer label from which an AUC that may be chance is a failure
-SPREAD = 0.3  # G0: an answer that varies less than this, in logits, says the same of everybody
+SPREAD = 0.3  # G0: answers that vary less than this, in logits, are too timid to act on even where they part the cases
 TRAP_PASS, TRAP_FAIL = 0.25, 0.5  # G1: shift by a trap, in standard deviations of the answer
 REVERSAL_FAIL = 0.1  # G1: change of AUC when the trap changes sides
 CENTRE_WARN, CENTRE_FAIL = 0.65, 0.75  # G1: probability that the answer tells the hospital apart, same label
@@ -79,7 +79,10 @@ MEANINGS = {
 
 
 def works(answers: Floats, malignant: Mask, patients: Sequence[str] | None = None, *, seed: int = 0) -> Gate:
-    """G0: AUC with its interval above one half, and answers that differ. answers: logits."""
+    """G0: AUC with its interval above one half, and answers that differ. answers: logits.
+
+    Warns where the AUC is right but the answers hardly differ: the scale of a logit is a matter of training.
+    """
     value = auc(answers, malignant)
     few = min(int(malignant.sum()), int((~malignant).sum()))
     spread = float(answers.std()) if len(answers) else 0.0
@@ -89,7 +92,7 @@ def works(answers: Floats, malignant: Mask, patients: Sequence[str] | None = Non
     said = f"AUC {value:.2f} ({low:.2f} to {high:.2f}); answers vary by {spread:.2f} logits between cases"
     if spread > SPREAD and low <= 0.5 < value and few < ENOUGH:
         return _absent("G0", f"{said}: too few cases to tell it from guessing", len(answers))
-    level: Level = "pass" if low > 0.5 and spread > SPREAD else "fail"
+    level: Level = "fail" if low <= 0.5 else "pass" if spread > SPREAD else "warn"
     return _gate("G0", value, low, high, 0.5, level, said, len(answers), details={"spread": spread})
 
 
@@ -336,7 +339,7 @@ def outside(falls: Floats, elsewhere: Floats, *, spread: float) -> Gate:
 
 #: Gates whose failure means that the model must not be believed, and those that only fail to show that it may.
 HARD = ("G0", "G1", "G4", "G8")
-SHOWING = ("G1", "G2", "G3", "G4", "G5", "G6")
+SHOWING = ("G0", "G1", "G2", "G3", "G4", "G5", "G6")
 
 
 def verdict(gates: Sequence[Gate]) -> tuple[Verdict, str]:
