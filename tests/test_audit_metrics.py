@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import quantus
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,8 +28,6 @@ def random_mask(seed: int, share: float = 0.2) -> np.ndarray:
 
 
 def test_mass_and_rank_are_quantus_on_maps_that_are_not_negative() -> None:
-    quantus = pytest.importorskip("quantus", reason="the oracle of the extra dev is not installed")
-
     class Nothing(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.flatten(1)[:, :2]

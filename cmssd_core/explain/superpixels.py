@@ -10,19 +10,13 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from captum.attr import KernelShap, Lime
+from skimage.segmentation import slic
 from torch import Tensor
 
 from cmssd_core.explain.baselines import fill
 from cmssd_core.explain.gradients import gap
 from cmssd_core.explain.question import Found, Question, as_maps, one_by_one
 from cmssd_core.types import FloatArray
-
-try:
-    from skimage.segmentation import slic
-except ImportError:  # an optional package
-    slic = None
-
-SLIC, GRID = "superpixels that follow the image (SLIC)", "cells of a grid (scikit-image is not installed)"
 
 
 def kernel_shap(question: Question) -> Found:
@@ -69,7 +63,7 @@ def _fitted(question: Question, kind: Callable[..., object], name: str) -> Found
     return Found(
         maps=as_maps(bridge.names, tuple(maps)),
         value=value,
-        effort=f"{passes} mixtures of {count} {GRID if slic is None else SLIC}",
+        effort=f"{passes} mixtures of {count} superpixels that follow the image (SLIC)",
         baseline=words,
         baseline_value=empty,
         gap=gap(tuple(maps), value, empty) if name == "KernelShap" else None,
@@ -103,16 +97,18 @@ def superpixels(question: Question) -> tuple[tuple[Tensor, ...], int]:
 
 
 def _parted(image: FloatArray, count: int) -> np.ndarray:
-    """Labels from 0 (z, y, x) of about `count` compact parts of an image (z, y, x, channel)."""
+    """Labels from 0 (z, y, x) of about `count` compact parts of an image (z, y, x, channel).
+
+    SLIC (Achanta et al., TPAMI 2012); an image without structure, which it leaves in one piece, is cut into a grid.
+    """
     if count == 1:
         return np.zeros(image.shape[:3], dtype=np.int64)
-    if slic is not None:
-        low, high = np.percentile(image, (1, 99))
-        scaled = np.clip((image - low) / max(high - low, 1e-6), 0, 1).astype(np.float64)
-        labels = slic(scaled, n_segments=count, compactness=0.1, channel_axis=-1, start_label=0, convert2lab=False)
-        numbers, dense = np.unique(labels, return_inverse=True)
-        if len(numbers) >= count / 3:  # an image without structure comes back in one piece
-            return np.asarray(dense, dtype=np.int64).reshape(image.shape[:3])
+    low, high = np.percentile(image, (1, 99))
+    scaled = np.clip((image - low) / max(high - low, 1e-6), 0, 1).astype(np.float64)
+    labels = slic(scaled, n_segments=count, compactness=0.1, channel_axis=-1, start_label=0, convert2lab=False)
+    numbers, dense = np.unique(labels, return_inverse=True)
+    if len(numbers) >= count / 3:
+        return np.asarray(dense, dtype=np.int64).reshape(image.shape[:3])
     depth = max(1, min(len(image), round(count / 16)))
     side = max(1, round((count / depth) ** 0.5))
     z, y, x = (
