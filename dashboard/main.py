@@ -28,4 +28,6 @@ widgets.banner()
 if rights.session_may("summaries"):
     with st.sidebar:
         widgets.model_in_use()
+if not rights.session_may("export"):
+    st.html(widgets.NO_CSV)
 page.run()

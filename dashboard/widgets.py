@@ -51,6 +51,12 @@ def icon() -> Image.Image:
     return picture
 
 
+#: Takes away the button of st.dataframe that saves a table, for those who may not take data away.
+NO_CSV = """<style>
+[data-testid="stElementToolbarButton"]:has(button[aria-label^="Download as CSV"]) { display: none; }
+</style>"""
+
+
 def banner() -> None:
     """Stands on top of every screen."""
     st.warning(

@@ -10,6 +10,8 @@ import pytest
 import showcase
 from served import CHROMIUM, NEEDS_CHROMIUM, WAIT_MS, WEBGL_FLAGS, served, still
 
+from dashboard.widgets import NO_CSV
+
 pytestmark = NEEDS_CHROMIUM
 
 
@@ -81,6 +83,12 @@ def test_a_box_in_the_plane_ticks_its_cases_in_the_table_and_the_link_brings_the
     )
     assert sorted(ticked(page)) == expected
     assert "synth" not in page.url
+    # Who may not take data away is not offered the table as a file.
+    save = page.locator("[data-testid=stDataFrame]").first.get_by_role("button", name=re.compile("^Download as CSV"))
+    page.locator("[data-testid=stDataFrame]").first.hover()
+    save.wait_for()
+    page.add_style_tag(content=re.sub("</?style>", "", NO_CSV))
+    save.wait_for(state="hidden")
     # The same address in another browser, which knows nothing of this session.
     again = arrived(chromium, page.url)
     count(again, rf"{len(expected)} selected")

@@ -37,7 +37,7 @@ def inputs(cohort: Path) -> list[str | Path]:
 
 def test_explain_writes_maps_on_the_scan_and_explains_what_predict_answers(cohort: Path, tmp_path: Path, capsys):
     out = tmp_path / "maps"
-    assert run("explain", *inputs(cohort), "--method", "occlusion", "--out", out, "--json") == 0
+    assert run("explain", *inputs(cohort), "--method", "gradcam", "--out", out, "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert json.loads((out / "attribution.json").read_text(encoding="utf-8")) == told
     assert {path.name for path in out.iterdir()} == {
