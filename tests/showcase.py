@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import SimpleITK as sitk
 import torch
 from PIL import Image
 
@@ -74,6 +75,31 @@ def weights(folder: Path) -> Path:
     info = WeightsInfo(model="cmssd", size="compact", trained="nothing: random weights for tests", spec=model.spec)
     save(model, folder / "random.safetensors", info=info)
     return folder / "random.safetensors"
+
+
+def dicom(folder: Path) -> list[Path]:
+    """The phantom's T1 as DICOM slices with a patient's name in each."""
+    shown, files = volume(), []
+    lps = np.diag([-1, -1, 1]) @ shown.affine[:3]
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    for index, plane in enumerate(shown.voxels[0]):
+        image = sitk.GetImageFromArray(plane[None].astype(np.int16))
+        image.SetSpacing([1.2, 0.8, 4.0])
+        position = lps @ [0, 0, index, 1]
+        tags = {
+            "0008|0060": "MR", "0008|103e": "T1 TSE tra", "0010|0010": "Mueller^Anna", "0020|000d": "1.2.3",
+            "0020|000e": "1.2.3.4", "0008|0018": f"1.2.3.4.{index + 1}", "0020|0013": str(index + 1),
+            "0020|0032": "\\".join(f"{v:.6f}" for v in position), "0018|0050": "4.0",
+            "0020|0037": "\\".join(f"{v:.6f}" for v in (*(lps[:, 0] / 1.2), *(lps[:, 1] / 0.8))),
+        }  # fmt: skip
+        for tag, value in tags.items():
+            image.SetMetaData(tag, value)
+        path = folder / f"Mueller_{index}.dcm"
+        writer.SetFileName(str(path))
+        writer.Execute(image)
+        files.append(path)
+    return files
 
 
 def nifti(path: Path, *, contrast: str = "t1") -> Path:

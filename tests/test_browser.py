@@ -1,4 +1,4 @@
-"""The dashboard in a real Chromium: upload, run, look, take the report away, and survive a broken file."""
+"""The dashboard in real Chromium: upload DICOM and a slide, run, look, take the report away, survive a broken file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import showcase
-from served import CHROMIUM, FLAGS, NEEDS_CHROMIUM, WAIT_MS, launched, served, still
+from served import CHROMIUM, FLAGS, NEEDS_CHROMIUM, ROOT, WAIT_MS, launched, served, still
+
+SLIDE = ROOT / "data_samples" / "cases" / "synth-00000" / "slide.tif"  # a pyramid that knows its microns per pixel
 
 pytestmark = NEEDS_CHROMIUM
 
@@ -18,7 +20,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
     folder = tmp_path_factory.mktemp("served")
     showcase.weights(folder)
     showcase.nifti(folder / "Mueller_Anna_t1.nii.gz")
-    (folder / "tile.png").write_bytes(showcase.tile())
     (folder / "broken_t1.nii.gz").write_bytes(b"this is no image")
     with served(folder, weights=str(folder / "random.safetensors")) as here:
         yield here.address, folder
@@ -48,9 +49,9 @@ def choose_files(page, server) -> None:
     page.get_by_text("Your files").click()
 
 
-def upload(page, slot: int, path: Path) -> None:
-    page.locator("input[type=file]").nth(slot).set_input_files(str(path))
-    page.get_by_role("button", name=f"Remove {path.name}").wait_for()  # names are shortened on screen, not here
+def upload(page, slot: int, *paths: Path) -> None:
+    page.locator("input[type=file]").nth(slot).set_input_files([str(path) for path in paths])
+    page.get_by_role("button", name=f"Remove {paths[0].name}").wait_for()  # names are shortened on screen, not here
 
 
 def run(page) -> None:
@@ -61,10 +62,9 @@ def run(page) -> None:
 
 def test_a_case_from_upload_to_report(page, server, tmp_path):
     choose_files(page, server)
-    upload(page, 0, server[1] / "Mueller_Anna_t1.nii.gz")
-    upload(page, 1, server[1] / "tile.png")
-    page.get_by_test_id("stNumberInputField").first.fill("0.5")
-    page.keyboard.press("Enter")
+    (tmp_path / "series").mkdir()
+    upload(page, 0, *showcase.dicom(tmp_path / "series"))
+    upload(page, 1, SLIDE)
     run(page)
     page.get_by_role("heading", name="Result").wait_for()
     severity = page.get_by_test_id("stMetricValue").first.inner_text()

@@ -12,10 +12,8 @@ import zipfile
 from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 import pytest
 import showcase
-import SimpleITK as sitk
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
@@ -227,33 +225,8 @@ def test_a_second_session_waits_for_the_model(mri):
     assert not lock.locked()
 
 
-def dicom_series(folder: Path) -> list[tuple[str, bytes, str]]:
-    """The phantom's T1 as DICOM slices with a patient's name in each."""
-    shown, files = showcase.volume(), []
-    lps = np.diag([-1, -1, 1]) @ shown.affine[:3]
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
-    for index, plane in enumerate(shown.voxels[0]):
-        image = sitk.GetImageFromArray(plane[None].astype(np.int16))
-        image.SetSpacing([1.2, 0.8, 4.0])
-        position = lps @ [0, 0, index, 1]
-        tags = {
-            "0008|0060": "MR", "0008|103e": "T1 TSE tra", "0010|0010": "Mueller^Anna", "0020|000d": "1.2.3",
-            "0020|000e": "1.2.3.4", "0008|0018": f"1.2.3.4.{index + 1}", "0020|0013": str(index + 1),
-            "0020|0032": "\\".join(f"{v:.6f}" for v in position), "0018|0050": "4.0",
-            "0020|0037": "\\".join(f"{v:.6f}" for v in (*(lps[:, 0] / 1.2), *(lps[:, 1] / 0.8))),
-        }  # fmt: skip
-        for tag, value in tags.items():
-            image.SetMetaData(tag, value)
-        path = folder / f"Mueller_{index}.dcm"
-        writer.SetFileName(str(path))
-        writer.Execute(image)
-        files.append((path.name, path.read_bytes(), "application/dicom"))
-    return files
-
-
 def test_several_dicom_files_and_a_zip_of_them_are_one_examination(tmp_path):
-    series = dicom_series(tmp_path)
+    series = [(path.name, path.read_bytes(), "application/dicom") for path in showcase.dicom(tmp_path)]
     packed = BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         for name, content, _ in series:
