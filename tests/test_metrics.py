@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, roc_auc_score, roc_curve
 
-from cmssd_core.evaluation import agreement, calibration, distance, overlap, roc
+from cmssd_core.evaluation import agreement, calibration, distance, metrics, overlap, roc
 from cmssd_core.evaluation.metrics import absent, mean, share, shown
 
 
@@ -41,6 +43,19 @@ def test_a_patient_with_many_cases_counts_as_one_in_the_interval() -> None:
     assert clustered.high - clustered.low > 2 * (naive.high - naive.low)
     expected = of_patient.std() / np.sqrt(20) * 2 * 1.96
     assert clustered.high - clustered.low == pytest.approx(expected, rel=0.15)
+
+
+def test_resamples_are_drawn_some_at_a_time_and_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).standard_normal(3000)
+    drawn = np.random.default_rng(0).multinomial(3000, np.full(3000, 1 / 3000), 50)
+    monkeypatch.setattr(metrics, "RESAMPLES", 50)
+    monkeypatch.setattr(metrics, "AT_ONCE", 3000 * 7)
+    tracemalloc.start()
+    found = mean(values)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (found.low, found.high) == pytest.approx(np.percentile(drawn @ values / 3000, (2.5, 97.5)), rel=1e-12)
+    assert peak < drawn.nbytes
 
 
 def test_the_area_is_scikit_learns_with_ties_too() -> None:
