@@ -45,6 +45,15 @@ def test_a_patient_with_many_cases_counts_as_one_in_the_interval() -> None:
     assert clustered.high - clustered.low == pytest.approx(expected, rel=0.15)
 
 
+def test_all_right_of_repeated_patients_is_as_sure_as_so_many_patients() -> None:
+    who = [f"p{i // 5}" for i in range(100)]
+    for right in (True, False):
+        found, twenty = share(np.full(100, right), who), share(np.full(20, right))
+        assert (found.value, found.n) == (float(right), 100)
+        assert (found.low, found.high) == (twenty.low, twenty.high)
+    assert share(np.full(100, True), [f"p{i // 20}" for i in range(100)]).low is None  # five patients
+
+
 def test_resamples_are_drawn_some_at_a_time_and_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(0).standard_normal(3000)
     drawn = np.random.default_rng(0).multinomial(3000, np.full(3000, 1 / 3000), 50)

@@ -69,16 +69,21 @@ def _drawn(count: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
 
 
 def share(hits: Bools, patients: Patients = None, *, seed: int = 0) -> Figure:
-    """A share with Wilson's interval; with the bootstrap over patients where a patient has several rows."""
+    """A share with Wilson's interval; with the bootstrap over patients where a patient has several rows.
+
+    A share of 0 or 1 is the same in every draw, so there it is Wilson's interval of as many hits as there are patients.
+    """
     hits = np.asarray(hits, dtype=bool)
     if not len(hits):
         return absent("no case to count")
-    if clusters(patients, len(hits))[1]:
-        return mean(hits.astype(np.float64), patients, seed=seed)
+    codes, repeated = clusters(patients, len(hits))
     k, n = int(hits.sum()), len(hits)
-    if n < FEWEST:
+    if repeated and 0 < k < n:
+        return mean(hits.astype(np.float64), patients, seed=seed)
+    count = len(np.unique(codes))
+    if count < FEWEST:
         return Figure(k / n, None, None, n)
-    interval = binomtest(k, n).proportion_ci(method="wilson")
+    interval = binomtest(round(count * k / n), count).proportion_ci(method="wilson")
     return Figure(k / n, float(interval.low), float(interval.high), n)
 
 
