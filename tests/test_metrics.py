@@ -93,6 +93,25 @@ def test_a_perfect_area_still_has_doubt() -> None:
     assert roc.auc(label, -label.astype(float)).high < 1
 
 
+def test_a_perfect_area_of_repeated_patients_is_as_sure_as_the_smaller_class_has_patients() -> None:
+    label, who = np.arange(90) < 30, [f"p{i // 3}" for i in range(90)]
+    found = roc.auc(label, label.astype(float), who)
+    assert (found.value, found.high) == (1.0, 1.0)
+    assert found.low == pytest.approx(0.025 ** (1 / 10))
+    assert roc.auc(label, label.astype(float), [f"p{i // 6}" for i in range(90)]).low is None  # five malignant patients
+
+
+@pytest.mark.parametrize("who", [None, [f"p{i // 3}" for i in range(90)]])
+def test_a_constant_score_has_an_area_and_no_interval(who: list[str] | None) -> None:
+    label = np.arange(90) < 45
+    found = roc.auc(label, np.full(90, 0.3), who)
+    assert (found.value, found.low, found.high) == (0.5, None, None)
+    assert "the same score" in str(found.reason)
+    apart = roc.difference(label, label.astype(float), np.full(90, 0.3), who)
+    assert (apart.value, apart.low, apart.high, apart.p) == (0.5, None, None, None)
+    assert "no test" in str(apart.reason)
+
+
 def test_delongs_paired_test_agrees_with_the_bootstrap_and_sees_no_difference_with_itself() -> None:
     label, p = scores(400)
     other = p + 0.15 * np.random.default_rng(3).standard_normal(400)

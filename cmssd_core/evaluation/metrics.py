@@ -20,7 +20,7 @@ Z95 = 1.959963984540054
 
 @dataclass(frozen=True)
 class Figure:
-    """A number with its doubt: 95 % interval, None where n is too small for one.
+    """A number with its doubt: 95 % interval, None where n is too small for one, or where `reason` says why.
 
     value is None where there is none; then `reason` says why.
     """
