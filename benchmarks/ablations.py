@@ -21,6 +21,7 @@ from cmssd_core import cohort as cohorts
 from cmssd_core import cohort_run, training
 from cmssd_core.evaluation.summary import figures
 from cmssd_core.recipe import TrainSettings, scaled, text_of
+from cmssd_core.report import evaluation as page
 
 Change = Callable[[TrainSettings], TrainSettings]
 
@@ -118,7 +119,7 @@ def main() -> None:
     for name in given.only:
         both = found[name]["both"]
         alone = [found[name][g]["accuracy"] for g in ("mri", "he")]
-        cells = [f"{f['value']:.3f} ({f['low']:.3f} to {f['high']:.3f})" for f in (*(both[s] for s in SHOWN), *alone)]
+        cells = [page.words(f) for f in (*(both[s] for s in SHOWN), *alone)]
         print(f"| {name} | " + " | ".join(cells) + f" | {found[name]['gate']:.2f} |")
 
 

@@ -110,7 +110,8 @@ def in_words(told: dict[str, Any]) -> list[str]:
         if found["value"] is None:
             lines.append(f"{label}: none, {found['reason']}")
             continue
-        doubt = "too few for an interval" if found["low"] is None else f"{found['low']:.3f} to {found['high']:.3f}"
+        doubt = found["reason"] or "too few for an interval"
+        doubt = doubt if found["low"] is None else f"{found['low']:.3f} to {found['high']:.3f}"
         lines.append(f"{label}: {found['value']:.3f} ({doubt}; {found['n']} tiles)")
     lines += [f"refused {row['tile']}: {row['why']}" for row in told["refused"]]
     few = f"tiles of {told['n_patients']} patients, counted as if independent, which flatters the intervals"

@@ -31,6 +31,7 @@ from cmssd_core.evaluation.distance import fit
 from cmssd_core.evaluation.overlap import dice
 from cmssd_core.evaluation.summary import summarise
 from cmssd_core.models import MODELS
+from cmssd_core.report.evaluation import render
 from cmssd_core.types import Case, InputError, PatchBag, Volume
 
 FAST = Settings(n4=False, max_patches=2)
@@ -259,6 +260,35 @@ def test_the_trend_of_the_gate_and_the_loss_at_level_3_by_hand() -> None:
     assert trend["accuracy_loss_level3"]["value"] == pytest.approx(1 / 4)
     assert [row["level"] for row in found["corruptions"]["pen"]] == list(range(6))
     assert found["corruptions"]["pen"][3]["accuracy"]["value"] == 0.75
+
+
+def answers(model: str, p: np.ndarray, *, per_patient: int = 1) -> pd.DataFrame:
+    """What a model said of cases of which the first half are malignant."""
+    n = len(p)
+    return pd.DataFrame(
+        {
+            "case_id": [f"c{i}" for i in range(n)], "patient_id": [f"p{i // per_patient}" for i in range(n)],
+            "malignant": np.repeat([1.0, 0.0], n // 2), "model": model, "given": "both", "problem": None,
+            "corruption": None, "level": 0, "p_malignant": p,
+        }
+    )  # fmt: skip
+
+
+def page_of(frame: pd.DataFrame) -> str:
+    """The page that cmssd evaluate writes, of the model "m" of a made-up frame."""
+    about = {"model": "m", "model_id": "m-1", "trained": "nothing", "predicted": 1, "threshold": 0.5, "oracle": None}
+    return render(
+        summarise(frame, "m") | about | {"models": {}, "settings": {"split": "test", "drop": None}},
+        name="cohort",
+        severities=[],
+    )
+
+
+def test_a_score_without_an_interval_is_shown_with_the_reason() -> None:
+    parted, flat = np.repeat([0.9, 0.1], 20), np.full(40, 0.5)
+    text = page_of(pd.concat([answers("m", flat), answers("parted", parted)]))
+    assert "no interval: all cases have the same score" in text
+    assert "no interval, no test" in text
 
 
 LIMITS = Limits(
