@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from monai.metrics import compute_dice, compute_hausdorff_distance, compute_iou
+from scipy.optimize import minimize
 from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, roc_auc_score, roc_curve
@@ -210,6 +211,26 @@ def test_calibration_slope_is_that_of_a_logistic_regression() -> None:
     parted, _ = calibration.slope(label, np.where(label, 0.9, 0.1) + 0.01 * p)
     assert parted.value is None
     assert "part the classes" in str(parted.reason)
+
+
+@pytest.mark.parametrize("sure", [0.01, 0.3, 3.0, 10.0, 30.0])
+def test_calibration_slope_is_found_however_sure_a_model_is(sure: float) -> None:
+    label, p = scores(300, seed=2)
+    p = 1 / (1 + np.exp(-sure * (np.log(p / (1 - p)) + 1.5)))
+    logits = calibration.logit(p)
+    found = minimize(
+        lambda b: (np.logaddexp(0, b[0] * logits + b[1]) - label * (b[0] * logits + b[1])).mean(), [1 / sure, 0.0],
+        method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-14, "maxiter": 5000},
+    )  # fmt: skip
+    slope, intercept = calibration.slope(label, p)
+    assert (slope.value, intercept.value) == pytest.approx(found.x, rel=1e-3)
+    assert slope.low < slope.value < slope.high
+
+
+def test_no_slope_has_the_true_reason() -> None:
+    label = np.arange(40) < 10
+    assert "the same probability" in str(calibration.slope(label, np.full(40, 0.3))[0].reason)
+    assert "part the classes" in str(calibration.slope(label, np.where(label, 0.2, 0.9))[0].reason)
 
 
 def test_temperature_undoes_what_was_multiplied_in() -> None:

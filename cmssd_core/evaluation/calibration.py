@@ -67,24 +67,50 @@ def ece(malignant: Bools, p: Values, patients: Patients = None, *, seed: int = 0
 def slope(malignant: Bools, p: Values) -> tuple[Figure, Figure]:
     """Slope and intercept of the logistic regression of the label on logit p (1 and 0 are perfect), Wald intervals."""
     n = len(p)
-    if n < FEWEST or malignant.all() or not malignant.any():
-        none = absent("too few cases, or one label only", n)
-        return none, none
-    x = np.stack([logit(p), np.ones(n)], axis=1)
-    y, beta = malignant.astype(float), np.array([1.0, 0.0])
-    for _ in range(50):
+    reason = _no_slope(malignant, p)
+    if reason is not None:
+        return absent(reason, n), absent(reason, n)
+    beta, errors = _regression(malignant, p)
+    value = [Figure(float(b), float(b - e), float(b + e), n) for b, e in zip(beta, Z95 * errors, strict=True)]
+    return value[0], value[1]
+
+
+def _no_slope(malignant: Bools, p: Values) -> str | None:
+    """Why the regression of the label on logit p has no finite slope; None where it has one."""
+    if len(p) < FEWEST or malignant.all() or not malignant.any():
+        return "too few cases, or one label only"
+    if np.ptp(logit(p)) < 1e-6:
+        return "all cases were given the same probability, so no slope can be fitted"
+    positive, negative = p[malignant], p[~malignant]
+    if positive.min() >= negative.max() or positive.max() <= negative.min():
+        return "the probabilities part the classes, so no slope can be fitted"
+    return None
+
+
+def _regression(malignant: Bools, p: Values) -> tuple[Values, Values]:
+    """Slope and intercept of the label on logit p, and their standard errors: Newton's method, halving what overshoots.
+
+    Starts from (0, 0) on a standardised logit: from a slope of 1 a full step runs away where a model is too sure.
+    """
+    x = logit(p)
+    middle, spread = x.mean(), x.std()
+    x = np.stack([(x - middle) / spread, np.ones(len(x))], axis=1)
+    y, beta = malignant.astype(float), np.zeros(2)
+
+    def loss(beta: Values) -> float:
+        return float((np.logaddexp(0, x @ beta) - y * (x @ beta)).sum())
+
+    for _ in range(100):
         q = expit(x @ beta)
-        hessian = x.T @ (x * (q * (1 - q))[:, None])
-        if np.linalg.cond(hessian) > 1e10:
+        inverse = np.linalg.inv(x.T @ (x * (q * (1 - q))[:, None]))
+        step = inverse @ (x.T @ (y - q))
+        while np.abs(step).max() > 1e-9 and loss(beta + step) > loss(beta):
+            step = step / 2
+        beta = beta + step
+        if np.abs(step).max() <= 1e-9:
             break
-        step = np.linalg.solve(hessian, x.T @ (y - q))
-        beta = beta + np.clip(step, -2, 2)
-        if np.abs(step).max() < 1e-9:
-            errors = Z95 * np.sqrt(np.diag(np.linalg.inv(hessian)))
-            value = [Figure(float(b), float(b - e), float(b + e), n) for b, e in zip(beta, errors, strict=True)]
-            return value[0], value[1]
-    none = absent("the probabilities part the classes without error, so no slope can be fitted", n)
-    return none, none
+    back = np.array([[1 / spread, 0.0], [-middle / spread, 1.0]])  # to the logit as it was
+    return back @ beta, np.sqrt(np.diag(back @ inverse @ back.T))
 
 
 def temperature(malignant: Bools, logits: Values) -> float:
