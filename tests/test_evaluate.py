@@ -284,6 +284,13 @@ def page_of(frame: pd.DataFrame) -> str:
     )
 
 
+def test_the_share_malignant_is_as_sure_as_there_are_patients() -> None:
+    found = summarise(answers("m", np.linspace(0.9, 0.1, 80), per_patient=10), "m")["prevalence"]
+    alone = summarise(answers("m", np.linspace(0.9, 0.1, 80)), "m")["prevalence"]
+    assert found["value"] == alone["value"] == 0.5
+    assert found["high"] - found["low"] > 2 * (alone["high"] - alone["low"])
+
+
 def test_a_score_without_an_interval_is_shown_with_the_reason() -> None:
     parted, flat = np.repeat([0.9, 0.1], 20), np.full(40, 0.5)
     text = page_of(pd.concat([answers("m", flat), answers("parted", parted)]))

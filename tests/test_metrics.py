@@ -227,6 +227,21 @@ def test_calibration_slope_is_found_however_sure_a_model_is(sure: float) -> None
     assert slope.low < slope.value < slope.high
 
 
+def test_intervals_of_slope_and_limits_are_those_of_patients_not_of_cases() -> None:
+    """Six rows of each patient say no more than one of them."""
+    label, p = scores(60)
+    again, who = np.repeat(np.arange(60), 6), [f"p{i}" for i in np.repeat(np.arange(60), 6)]
+    for one, six in zip(calibration.slope(label, p), calibration.slope(label[again], p[again], who), strict=True):
+        assert six.value == pytest.approx(one.value, abs=1e-6)
+        assert six.high - six.low == pytest.approx(one.high - one.low, rel=0.35)
+    found, truth = p + 0.1 * label, np.linspace(0, 1, 60)
+    one, six = (agreement.bland_altman(*a) for a in ((found, truth), (found[again], truth[again], who)))
+    for edge in ("lower", "upper"):
+        few, many = getattr(one, edge), getattr(six, edge)
+        assert many.value == pytest.approx(few.value, rel=0.02)
+        assert many.high - many.low == pytest.approx(few.high - few.low, rel=0.35)
+
+
 def test_no_slope_has_the_true_reason() -> None:
     label = np.arange(40) < 10
     assert "the same probability" in str(calibration.slope(label, np.full(40, 0.3))[0].reason)

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
-from cmssd_core.evaluation.metrics import FEWEST, Z95, Bools, Figure, Patients, Values, absent, resampled, share
+from cmssd_core.evaluation.metrics import (
+    FEWEST,
+    Z95,
+    Bools,
+    Figure,
+    Patients,
+    Values,
+    absent,
+    clusters,
+    resampled,
+    share,
+)
 
 BINS = 10
 FURTHEST = 30.0  # logits beyond this are cut: p of 1 - 1e-13 has no finite logit in half precision
@@ -64,12 +76,23 @@ def ece(malignant: Bools, p: Values, patients: Patients = None, *, seed: int = 0
     return resampled(lambda rows: expected_error(malignant[rows], p[rows]), len(p), patients, seed=seed)
 
 
-def slope(malignant: Bools, p: Values) -> tuple[Figure, Figure]:
-    """Slope and intercept of the logistic regression of the label on logit p (1 and 0 are perfect), Wald intervals."""
+def slope(malignant: Bools, p: Values, patients: Patients = None, *, seed: int = 0) -> tuple[Figure, Figure]:
+    """Slope and intercept of the logistic regression of the label on logit p (1 and 0 are perfect).
+
+    Wald intervals; bootstrap over patients where a patient has several rows.
+    """
     n = len(p)
     reason = _no_slope(malignant, p)
     if reason is not None:
         return absent(reason, n), absent(reason, n)
+    if clusters(patients, n)[1]:
+
+        def drawn(which: int, rows: npt.NDArray[np.intp]) -> float | None:
+            none = _no_slope(malignant[rows], p[rows]) is not None
+            return None if none else float(_regression(malignant[rows], p[rows])[0][which])
+
+        both = [resampled(partial(drawn, which), n, patients, seed=seed) for which in (0, 1)]
+        return both[0], both[1]
     beta, errors = _regression(malignant, p)
     value = [Figure(float(b), float(b - e), float(b + e), n) for b, e in zip(beta, Z95 * errors, strict=True)]
     return value[0], value[1]

@@ -29,10 +29,10 @@ def summarise(frame: pd.DataFrame, subject: str) -> Told:
     mine = clean[clean["model"] == subject]
     fused = mine[mine["given"] == "both"]
     others = [str(name) for name in clean["model"].dropna().unique() if name != subject]
-    labels = fused["malignant"].dropna()
+    known = fused[fused["malignant"].notna()]
     return {
         **figures(fused),
-        "prevalence": plain(share(labels.to_numpy() == 1)),
+        "prevalence": plain(share(_label(known), known["patient_id"].to_numpy())),
         "cases": int(frame["case_id"].nunique()),
         "patients": int(frame["patient_id"].nunique()),
         "refused": _refused(frame),
@@ -145,7 +145,7 @@ def calibrated(rows: pd.DataFrame) -> Told:
     if known.empty:
         return {"ece": plain(absent("no case has a label")), "table": []}
     truth, p, who = _label(known), _numbers(known, "p_malignant"), known["patient_id"].to_numpy()
-    slope, intercept = calibration.slope(truth, p)
+    slope, intercept = calibration.slope(truth, p, who)
     table = [asdict(b) | {"malignant": plain(b.malignant)} for b in calibration.reliability(truth, p, who)]
     ece = calibration.ece(truth, p, who)
     return {"ece": plain(ece), "slope": plain(slope), "intercept": plain(intercept), "table": table}
