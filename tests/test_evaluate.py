@@ -29,6 +29,7 @@ from cmssd_core.corruptions import CORRUPTIONS
 from cmssd_core.evaluate import evaluate
 from cmssd_core.evaluation.distance import fit
 from cmssd_core.evaluation.overlap import dice
+from cmssd_core.evaluation.repeats import apart
 from cmssd_core.evaluation.summary import summarise
 from cmssd_core.models import MODELS
 from cmssd_core.report.evaluation import render
@@ -289,6 +290,15 @@ def test_the_share_malignant_is_as_sure_as_there_are_patients() -> None:
     alone = summarise(answers("m", np.linspace(0.9, 0.1, 80)), "m")["prevalence"]
     assert found["value"] == alone["value"] == 0.5
     assert found["high"] - found["low"] > 2 * (alone["high"] - alone["low"])
+
+
+def test_models_on_several_cases_a_patient_are_compared_without_mcnemars_p() -> None:
+    rng = np.random.default_rng(0)
+    frames = [answers(name, rng.uniform(0, 1, 60), per_patient=2) for name in ("m", "other")]
+    found = summarise(pd.concat(frames), "m")["against"]["other"]["mcnemar"]
+    assert (found["p"], found["n"]) == (None, 60)
+    assert "patients have several cases: no test" in page_of(pd.concat(frames))
+    assert apart(frames[:1], frames[1:])["largest_p"] == {"mcnemar": None, "auc": None}
 
 
 def test_a_score_without_an_interval_is_shown_with_the_reason() -> None:

@@ -149,6 +149,14 @@ def test_mcnemar_is_the_exact_binomial_of_the_discordant_pairs() -> None:
     assert roc.mcnemar(one, one).p == 1.0
 
 
+def test_mcnemar_is_not_made_of_several_cases_a_patient() -> None:
+    one, other = np.arange(20) < 15, np.arange(20) < 5
+    found = roc.mcnemar(one, other, [f"p{i // 2}" for i in range(20)])
+    assert (found.only_first, found.only_second, found.n, found.p) == (10, 0, 20, None)
+    assert "several cases" in str(found.reason)
+    assert roc.mcnemar(one, other, [f"p{i}" for i in range(20)]).p == roc.mcnemar(one, other).p
+
+
 def masks(seed: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     z, y, x = np.mgrid[:8, :32, :32]

@@ -30,12 +30,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class McNemar:
-    """Cases only the first got right, cases only the second got right, and the exact two-sided p."""
+    """Cases only the first got right, cases only the second got right, and the exact two-sided p; None: `reason`."""
 
     only_first: int
     only_second: int
     n: int
-    p: float
+    p: float | None
+    reason: str | None = None
 
 
 def area(malignant: Bools, score: Values) -> float | None:
@@ -189,8 +190,13 @@ def curve(malignant: Bools, score: Values) -> list[tuple[float, float]]:
     return [(float(x), float(y)) for x, y in points[np.concatenate([[True], turns, [True]])]]
 
 
-def mcnemar(one_right: Bools, other_right: Bools) -> McNemar:
-    """McNemar's exact test of two classifiers on the same cases, on those where just one is right."""
+def mcnemar(one_right: Bools, other_right: Bools, patients: Patients = None) -> McNemar:
+    """McNemar's exact test of two classifiers on the same cases, on those where just one is right.
+
+    No p where a patient has several cases: the test counts each as if it were a patient of its own.
+    """
     first, second = int((one_right & ~other_right).sum()), int((~one_right & other_right).sum())
+    if clusters(patients, len(one_right))[1]:
+        return McNemar(first, second, len(one_right), None, "patients have several cases: no test")
     p = float(binomtest(first, first + second).pvalue) if first + second else 1.0
     return McNemar(first, second, len(one_right), p)

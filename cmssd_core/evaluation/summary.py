@@ -164,14 +164,17 @@ def severity_agreement(rows: pd.DataFrame) -> Told:
 
 
 def compared(one: pd.DataFrame, other: pd.DataFrame) -> Told:
-    """Paired tests on the cases both answered: McNemar on being right, DeLong on the areas; `one` less `other`."""
+    """Paired tests on the cases both answered: McNemar on being right, DeLong on the areas; `one` less `other`.
+
+    A test whose p is None says why in its reason.
+    """
     pairs = one.merge(other, on="case_id", suffixes=("", "_other"))
     pairs = pairs[pairs["malignant"].notna()]
     if pairs.empty:
         return {"mcnemar": None, "auc_difference": plain(absent("no labelled case has both answers"))}
     truth, who = _label(pairs), pairs["patient_id"].to_numpy()
     p, q = _numbers(pairs, "p_malignant"), _numbers(pairs, "p_malignant_other")
-    test = roc.mcnemar((p >= THRESHOLD) == truth, (q >= THRESHOLD) == truth)
+    test = roc.mcnemar((p >= THRESHOLD) == truth, (q >= THRESHOLD) == truth, who)
     return {"mcnemar": asdict(test), "auc_difference": asdict(roc.difference(truth, p, q, who))}
 
 

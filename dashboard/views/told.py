@@ -70,5 +70,5 @@ def only_one_right(test: McNemar | None) -> str:
     """McNemar's test in words."""
     if test is None:
         return "– (patients have several cases)"
-    p = f"p = {probability(test.p)}".replace("= <", "< ")
+    p = test.reason if test.p is None else f"p = {probability(test.p)}".replace("= <", "< ")
     return f"{test.only_first} against {test.only_second}, {p}"
