@@ -19,7 +19,7 @@ from tiny import tiny_cohort
 
 from cmssd_core import calibration_file, cohort_run, confidence, inference, model_card, weights_file
 from cmssd_core import cohort as cohorts
-from cmssd_core.calibrate import calibrate
+from cmssd_core.calibrate import _limits, calibrate
 from cmssd_core.calibration_file import Calibration, Limits
 from cmssd_core.cases import collate, prepare
 from cmssd_core.cohort_run import RunSettings
@@ -423,6 +423,25 @@ def test_a_card_says_what_its_own_model_reads_and_gives(name: str, tmp_path: Pat
     assert ("MRI contrasts" in text) == ("mri" in kind.needs)
     assert ("H&E patches" in text) == ("he" in kind.needs)
     assert "seed paper" not in text
+
+
+def test_a_promise_counts_each_patient_once_by_the_worst_of_his_cases() -> None:
+    rng = np.random.default_rng(0)
+    label, who = np.arange(120) < 24, np.arange(120) // 3  # 8 malignant patients, 32 benign ones, three cases each
+    frame = pd.DataFrame(
+        {
+            "patient_id": [f"p{i}" for i in who], "malignant": label.astype(float), "maps": True,
+            "p_malignant": np.where(label, 0.9, 0.1) + rng.uniform(-0.05, 0.05, 120),
+            "severity_pct": 10.0, "severity_true": 10 + rng.uniform(0, 5, 120),
+        }
+    )  # fmt: skip
+    found = _limits(frame, 0.9)
+    assert found is not None
+    worst = (frame["severity_true"] - 10)[~label].groupby(who[~label]).max()
+    assert found.severity_half["benign"] == pytest.approx(sorted(worst)[30 - 1])  # ceil(33 x 0.9) of 32
+    assert found.severity_half["malignant"] is None  # 8 patients cannot promise 90 %
+    assert found.set_limit["malignant"] is None
+    assert _limits(frame[who < 16], 0.9) is None  # 16 patients in 48 cases
 
 
 def test_too_small_a_val_split_is_refused(tested: Path, tmp_path: Path) -> None:

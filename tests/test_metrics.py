@@ -295,6 +295,17 @@ def test_mahalanobis_is_scikit_learns_and_knows_a_stranger() -> None:
     assert (distance.distance(fresh + 30, cloud.means, cloud.precision) > cloud.limit).all()
 
 
+def test_the_limit_of_a_cloud_holds_for_patients_it_has_not_seen() -> None:
+    """Cases of one patient resemble one another: left out case by case, the others have told of it already."""
+    rng = np.random.default_rng(0)
+    patients = rng.standard_normal((60, 10))
+    who = np.repeat(np.arange(60), 5)
+    seen = patients[who] + 0.05 * rng.standard_normal((300, 10))
+    fresh = rng.standard_normal((2000, 10))
+    cloud = distance.fit(seen, np.zeros(300, bool), [f"p{i}" for i in who])
+    assert (distance.distance(fresh, cloud.means, cloud.precision) > cloud.limit).mean() < 0.03
+
+
 def test_what_is_short_of_one_is_never_shown_as_one() -> None:
     assert [shown(v) for v in (0.99996, 0.9994, 1.0, 0.1234)] == [">0.999", "0.999", "1.000", "0.123"]
     assert shown(41.256, 1) == "41.3"
