@@ -62,10 +62,7 @@ def read(source: Path) -> pd.DataFrame:
         raise InputError(f"{path.name} is not a CSV table ({words}); expected columns {COLUMNS[:3]}...") from None
     if not isinstance(table.index, pd.RangeIndex):
         raise InputError(f"{path.name} has rows with more cells than its header; expected a name for each; mend it")
-    table = table.dropna(how="all")
-    tiles = {"slide", "tissue_class"} <= set(table.columns)
-    if "case_id" not in table and tiles and table[["slide", "tissue_class"]].notna().all(axis=None):
-        table["case_id"] = [name_of(str(name)) for name in table["slide"]]
+    table = with_names(table.dropna(how="all"))
     if "case_id" not in table or table.empty:
         raise InputError(f"{path.name} has no rows with a case_id; expected one row a case; add them")
     table = table.reindex(columns=[*table.columns, *(column for column in COLUMNS if column not in table)])
@@ -86,6 +83,14 @@ def read(source: Path) -> pd.DataFrame:
         place=lambda row, column: _place(path, row, column),
     )
     return table.reset_index(drop=True)
+
+
+def with_names(table: pd.DataFrame) -> pd.DataFrame:
+    """The table; one of tiles (every row a slide and its tissue_class) without case_id has the files' names for it."""
+    tiles = {"slide", "tissue_class"} <= set(table.columns)
+    if "case_id" in table or not tiles or table[["slide", "tissue_class"]].isna().any(axis=None):
+        return table
+    return table.assign(case_id=[name_of(str(name)) for name in table["slide"]])
 
 
 def name_of(path: str) -> str:

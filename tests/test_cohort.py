@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cmssd_core import cohort as cohorts
+from cmssd_core.cohort_check import check
 from cmssd_core.types import InputError, Slide, Volume
 
 
@@ -199,6 +200,24 @@ def test_a_table_of_tiles_is_a_cohort(cohort: Path, tmp_path: Path) -> None:
     case = cohorts.admit_row(table.iloc[0], tmp_path)
     assert set(case.inputs) == {"he"}
     assert table["tissue_class"].tolist() == tiles["tissue_class"].tolist()
+
+
+def test_the_check_takes_a_table_of_tiles_as_reading_does(tmp_path: Path) -> None:
+    (tmp_path / "tile 1.jpg").touch()
+    rows = pd.DataFrame({"slide": ["tile 1.jpg", "gone.jpg"], "tissue_class": "viable"})
+    rows[:1].to_csv(tmp_path / "cohort.csv", index=False)
+    assert len(cohorts.read(tmp_path)) == 1
+    assert check(tmp_path / "cohort.csv", root=tmp_path).problems == ()
+    rows.to_csv(tmp_path / "cohort.csv", index=False)
+    assert [p.what for p in check(tmp_path / "cohort.csv", root=tmp_path).problems] == ["no file gone.jpg"]
+
+
+def test_a_cell_too_long_for_a_path_is_a_missing_file(tmp_path: Path) -> None:
+    pd.DataFrame({"case_id": ["a"], "slide": ["x" * 300]}).to_csv(tmp_path / "cohort.csv", index=False)
+    (found,) = check(tmp_path / "cohort.csv", root=tmp_path).problems
+    assert (found.row, found.column) == (2, "slide")
+    with pytest.raises(InputError, match="row 2, column slide: no file xxx"):
+        cohorts.read(tmp_path)
 
 
 def test_image_and_mask_alone_are_a_case(cohort: Path, tmp_path: Path) -> None:
