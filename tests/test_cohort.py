@@ -170,6 +170,31 @@ def test_files_of_one_size_that_differ_are_no_leak(tmp_path: Path) -> None:
     assert len(cohorts.read(tmp_path)) == 3
 
 
+def detached(folder: Path, name: str, value: int, *, shape: tuple[int, ...] = (4, 5, 6)) -> str:
+    """name.mhd with its voxels in name.raw."""
+    sitk.WriteImage(sitk.GetImageFromArray(np.full(shape, value, np.int16)), str(folder / f"{name}.mhd"))
+    return f"{name}.mhd"
+
+
+def test_a_scan_copied_under_another_name_is_the_same_scan_though_its_header_differs(tmp_path: Path) -> None:
+    names = [detached(tmp_path, "one", 1), detached(tmp_path, "another", 1)]
+    rows = pd.DataFrame({"case_id": ["a", "b"], "mri_t1": names, "split": ["train", "test"]})
+    rows.to_csv(tmp_path / "cohort.csv", index=False)
+    with pytest.raises(InputError, match=r"another.mhd is the same scan as one.mhd of row 2"):
+        cohorts.read(tmp_path)
+    detached(tmp_path, "another", 2)
+    assert len(cohorts.read(tmp_path)) == 2
+
+
+def test_headers_without_a_file_of_voxels_are_compared_themselves(tmp_path: Path) -> None:
+    for name, size in (("one", 5), ("two", 6)):
+        header = f"ObjectType = Image\nDimSize = 5 5 {size}\nElementDataFile = LOCAL\n"
+        (tmp_path / f"{name}.mhd").write_text(header, encoding="utf-8")
+    rows = pd.DataFrame({"case_id": ["a", "b"], "mri_t1": ["one.mhd", "two.mhd"], "split": ["train", "test"]})
+    rows.to_csv(tmp_path / "cohort.csv", index=False)
+    assert len(cohorts.read(tmp_path)) == 2
+
+
 def test_a_folder_of_dicom_is_compared_file_by_file(tmp_path: Path) -> None:
     for name, value in (("a", b"1"), ("b", b"2"), ("c", b"1")):
         (tmp_path / name).mkdir()
