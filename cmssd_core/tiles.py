@@ -171,7 +171,7 @@ def _from_table(path: Path) -> pd.DataFrame:
 
 def _named(name: str, root: Path, below: Mapping[str, list[str]]) -> list[str]:
     """The files a cell may mean; below: stem -> files. Lists of tiles often name them without folder or ending."""
-    if (root / name).is_file():
+    if os.path.isfile(os.path.join(root, name)):  # Path.is_file raises for a name that is too long
         return [name]
     alike = below.get(name) or below.get(Path(name).stem) or []
     return [file for file in alike if Path(file).name == Path(name).name] or alike

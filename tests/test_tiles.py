@@ -102,6 +102,7 @@ def test_a_table_of_tiles_is_read_whatever_its_columns_are_called(folder: Path) 
         ),
         ({"image": [NAMES[0]], "class": [None]}, "row 2: class nan came"),
         ({"image": ["nowhere.jpg"], "class": ["viable"]}, "row 2, column slide: no file nowhere.jpg"),
+        ({"image": ["x" * 300], "class": ["viable"]}, "row 2, column slide: no file xxx"),
         ({"image": [NAMES[0]]}, "no column tissue_class"),
         ({"class": ["viable"]}, "no column slide"),
     ],
