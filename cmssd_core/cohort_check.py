@@ -10,11 +10,9 @@ from typing import Any
 import pandas as pd
 import pandera.pandas as pa
 
-from cmssd_core.cohort import COLUMNS, MASK_COLUMNS, MRI_COLUMNS, NUMBERS, SCHEMA, with_names
+from cmssd_core.cohort import COLUMNS, FILES, MRI_COLUMNS, NUMBERS, SCHEMA, with_names
 from cmssd_core.leakage import leaks
 from cmssd_core.types import InputError
-
-FILES = ("slide", *MRI_COLUMNS, *MASK_COLUMNS)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from pathlib import Path
@@ -184,6 +185,22 @@ def test_a_scan_copied_under_another_name_is_the_same_scan_though_its_header_dif
         cohorts.read(tmp_path)
     detached(tmp_path, "another", 2)
     assert len(cohorts.read(tmp_path)) == 2
+
+
+def test_the_state_of_a_rows_files_is_that_of_every_file_they_consist_of(tmp_path: Path) -> None:
+    (tmp_path / "series").mkdir()
+    for name in ("series/1.dcm", "series/2.dcm", "slide.png"):
+        (tmp_path / name).write_bytes(b"1")
+    row = {"case_id": "a", "slide": "slide.png", "mri_t1": detached(tmp_path, "one", 1), "mri_t2": "series", "ct": None}
+    before = cohorts.file_states(row, tmp_path)
+    stat = (tmp_path / "slide.png").stat()
+    assert before[0] == f"{stat.st_size} {stat.st_mtime_ns}"
+    for place, name in enumerate(("slide.png", "one.raw", "series/2.dcm")):
+        stat = (tmp_path / name).stat()
+        os.utime(tmp_path / name, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1000))
+        after = cohorts.file_states(row, tmp_path)
+        assert [one != other for one, other in zip(before, after, strict=True)] == [n == place for n in range(3)]
+        before = after
 
 
 def test_headers_without_a_file_of_voxels_are_compared_themselves(tmp_path: Path) -> None:

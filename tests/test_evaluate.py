@@ -196,6 +196,27 @@ def test_a_case_that_cannot_be_read_is_told_and_the_others_count(tested: Path, t
     assert found["accuracy"]["n"] == 4
 
 
+def test_a_refused_case_is_tried_again_and_an_answered_one_is_not(
+    tested: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def clean(answer: str) -> pd.DataFrame:
+        def said(_: object, row: dict) -> list[dict]:
+            if answer == "refused":
+                raise InputError("its file is missing")
+            assert answer == "given", "computed again"
+            return [{"case_id": row["case_id"], "model": "m", "given": "both", "p_malignant": 0.5}]
+
+        monkeypatch.setattr(cohort_run._Worker, "_clean", said)
+        return cohort_run.run(tested, tmp_path, chosen=ONE, settings=FAST).rows
+
+    assert clean("refused")["problem"].tolist() == ["its file is missing"] * 5
+    assert clean("given")["problem"].isna().all()
+    assert clean("kept")["problem"].isna().all()
+    for part in (tmp_path / "parts").glob("*.json"):  # as an earlier version kept refusals
+        part.write_text(json.dumps([{"case_id": part.name[:11], "problem": "its file is missing"}]), encoding="utf-8")
+    assert clean("given")["problem"].isna().all()
+
+
 def test_a_cohort_that_cannot_be_used_is_one_sentence(tested: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no row with split = test"):
         run(with_table(tested, tmp_path / "train", split="train"), tmp_path / "out")
