@@ -88,8 +88,7 @@ def _limits(rows: pd.DataFrame, coverage: float) -> Limits | None:
 
 def _worst(scores: Values, patients: Patients) -> Values:
     """One score a patient, the worst: what is promised is promised of new patients."""
-    worst: Values = pd.Series(scores).groupby(np.asarray(patients)).max().to_numpy(dtype=np.float64)
-    return worst
+    return np.asarray(pd.Series(scores).groupby(np.asarray(patients)).max(), dtype=np.float64)
 
 
 def _clouds(rows: pd.DataFrame) -> dict[str, Cloud]:
