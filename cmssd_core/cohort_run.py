@@ -29,6 +29,7 @@ from cmssd_core.cases import prepare
 from cmssd_core.config import Settings
 from cmssd_core.config import settings as default_settings
 from cmssd_core.evaluation.overlap import dice, hd95, iou
+from cmssd_core.models.base import InputSpec
 from cmssd_core.report import notebook
 from cmssd_core.types import Case, InputError, Prediction, Volume
 from cmssd_core.weights_file import DEFAULT
@@ -40,6 +41,7 @@ Progress = Callable[[int, int, str], None]
 FULL = (errno.ENOSPC, errno.EDQUOT)  # not the case's fault
 #: Conditions by name: the modality that is hidden.
 GIVEN = {"both": None, "mri": "he", "he": "mri"}
+NAMED = {"mri": "an MRI", "he": "a slide"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,8 +142,11 @@ class _Worker:
         started = time.perf_counter()
         case = self._admit(row)
         read_s = time.perf_counter() - started
-        rows, prepared = [], {}
+        rows: list[Row] = []
+        prepared: dict[InputSpec, Case] = {}
         for name, predictor in self.predictors.items():
+            if not _can(predictor, case, "both"):
+                continue
             started = time.perf_counter()
             if predictor.spec not in prepared:
                 prepared[predictor.spec] = prepare(case, spec=predictor.spec, settings=self.settings)
@@ -158,6 +163,12 @@ class _Worker:
                     told |= {f"seconds_{k}": round(v, 4) for k, v in (seconds | dict(found.timings_s)).items()}
                     told["memory_mb"] = _peak_memory_mb()
                 rows.append({"case_id": row["case_id"], "model": name, "given": given, **told})
+        name, subject = next(iter(self.predictors.items()))
+        if not _can(subject, case, "both"):
+            problem = _unread(name, subject, case)
+            if not rows:
+                raise InputError(problem)
+            rows.append({"case_id": row["case_id"], "problem": problem})  # others answered
         return rows
 
     def _corrupted(self, row: Row) -> list[Row]:
@@ -342,6 +353,14 @@ def _can(predictor: inference.Predictor, case: Case, given: str) -> bool:
         return False  # nothing would be hidden
     needed = set(model.needs) - set(model.optional)
     return bool(left & set(model.needs)) and needed <= left
+
+
+def _unread(name: str, predictor: inference.Predictor, case: Case) -> str:
+    """That the model cannot answer the case, in a sentence."""
+    model = predictor.model
+    needed = [modality for modality in model.needs if modality not in model.optional] or model.needs
+    came, expected = (" and ".join(NAMED[m] for m in some) for some in (sorted(case.inputs), needed))
+    return f"{came} came, {name} needs {expected}; add it to the cohort, or take other weights"
 
 
 def _told(found: Prediction, case: Case, *, surfaces: bool) -> Row:

@@ -196,6 +196,30 @@ def test_a_case_that_cannot_be_read_is_told_and_the_others_count(tested: Path, t
     assert found["accuracy"]["n"] == 4
 
 
+def untrained(name: str, path: Path) -> Path:
+    model = MODELS[name]("compact")
+    info = weights_file.WeightsInfo(model=name, size="compact", trained="nothing", spec=model.spec)
+    weights_file.save(model, path, info=info)
+    return path
+
+
+def test_a_case_that_the_model_does_not_read_is_told_though_others_answer_it(tested: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(tested / "cohort.csv").head(2)
+    table.loc[0, [*cohorts.MRI_COLUMNS, *cohorts.MASK_COLUMNS]] = None
+    cohort = with_table(tested, tmp_path / "cohort")
+    table.to_csv(cohort / "cohort.csv", index=False)
+    mri, slide = (untrained(name, tmp_path / f"{name}.safetensors") for name in ("resnet50", "osnet"))
+    said = "a slide came, resnet50-compact needs an MRI; add it to the cohort, or take other weights"
+    for against in ((), (slide,)):
+        told = run(cohort, tmp_path / f"out{len(against)}", weights=mri, against=against)
+        assert [(row["case_id"], row["why"]) for row in told["refused"]] == [(table["case_id"][0], said)]
+        assert told["accuracy"]["n"] == 1
+    assert told["against"]["osnet-compact"]["accuracy"]["n"] == 2
+    table.head(1).to_csv(cohort / "cohort.csv", index=False)
+    with pytest.raises(InputError, match=r"no case could be predicted; of .* it was said: a slide came, resnet50"):
+        run(cohort, tmp_path / "none", weights=mri)
+
+
 def test_a_refused_case_is_tried_again_and_an_answered_one_is_not(
     tested: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
