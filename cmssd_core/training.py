@@ -164,7 +164,7 @@ def _validation(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _prepared_as(table: pd.DataFrame, spec: InputSpec, program: Settings) -> str:
-    """A folder name for prepared cases: another cohort, model size or way of preparing gets another one."""
+    """A folder name for prepared cases: another cohort, model size or setting of preparing gets another one."""
     return storage.key(
         cohort=table.to_csv(index=False),
         spec=asdict(spec),

@@ -5,18 +5,20 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny import tiny_cohort
 
 from cmssd_core import cohort as cohorts
@@ -325,6 +327,37 @@ def test_cases_prepared_for_another_size_or_cohort_are_not_taken_for_these(finis
     assert [p.name for p in (finished / "prepared").iterdir()] == [
         _prepared_as(table, SPECS["compact"], Settings(n4=False))
     ]
+
+
+def test_a_prepared_case_is_made_anew_of_other_files_or_in_another_way(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def prepared(path: Path, key: str, *_: object) -> None:
+        made.append(path.stem)
+        save_file({"x": torch.zeros(1)}, str(path), metadata={"made_of": key})
+
+    monkeypatch.setattr(samples, "_prepare_row", prepared)
+    monkeypatch.setattr(samples, "pool", ThreadPoolExecutor)
+    shutil.copytree(cohort, tmp_path / "cohort")
+    table = cohorts.read(tmp_path / "cohort")
+
+    def again() -> list[str]:
+        made.clear()
+        spec = CMSSD("compact").spec
+        samples.prepare_cohort(table, tmp_path / "cohort", tmp_path / "kept", spec=spec, settings=Settings())
+        return list(made)
+
+    assert again() == table["case_id"].tolist()
+    assert again() == []
+    mask = tmp_path / "cohort" / table["tumour_mask"][2]  # corrected under the same name
+    os.utime(mask, ns=(mask.stat().st_atime_ns, mask.stat().st_mtime_ns + 1000))
+    assert again() == [table["case_id"][2]]
+    save_file({"x": torch.zeros(1)}, str(tmp_path / "kept" / f"{table['case_id'][1]}.safetensors"))  # of before
+    assert again() == [table["case_id"][1]]
+    monkeypatch.setattr(samples, "PIPELINE", samples.PIPELINE + 1)
+    assert again() == table["case_id"].tolist()
 
 
 def test_a_run_can_start_from_other_weights(finished: Path, cohort: Path, tmp_path: Path) -> None:
