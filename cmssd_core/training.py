@@ -56,7 +56,7 @@ def train(
 
     init: weights to start from instead of random ones. Under torchrun every process calls this and they share each
     step. Raises InputError for an unknown model, an empty split, weights of another model, or a run folder that is in
-    use without `resume`.
+    use without `resume`, or with it one of other settings or cases.
     """
     if settings.model not in MODELS or settings.size not in MODELS[settings.model].sizes:
         raise InputError(f"no model {settings.model} of size {settings.size}; see cmssd models")
@@ -72,7 +72,7 @@ def train(
     team = _Team()
     device = chosen_device(given)
     if team.first:
-        run_folder.opened(out, settings, resume=resume)
+        run_folder.opened(out, settings, table, resume=resume)
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
     model = MODELS[settings.model](settings.size)
