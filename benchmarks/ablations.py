@@ -18,9 +18,10 @@ from pathlib import Path
 import pandas as pd
 
 from cmssd_core import cohort as cohorts
-from cmssd_core import cohort_run, training
+from cmssd_core import cohort_run, run_folder, training
 from cmssd_core.evaluation.summary import figures
-from cmssd_core.recipe import TrainSettings, scaled, text_of
+from cmssd_core.recipe import TrainSettings, scaled
+from cmssd_core.report import evaluation as page
 
 Change = Callable[[TrainSettings], TrainSettings]
 
@@ -45,10 +46,9 @@ SHOWN = ("accuracy", "auc", "dice", "severity_mae")
 
 
 def train_one(cohort: Path, folder: Path, run: TrainSettings, prepared: Path) -> Path:
-    """Train into `folder`, or go on with it; gives its weights."""
-    weights = folder / "weights.safetensors"
-    if weights.exists() and (folder / "config.json").read_text(encoding="utf-8") == text_of(run):
-        return weights
+    """Train into `folder`, or go on with it, or leave it where it is done; gives its weights."""
+    if run_folder.done(folder, run, cohorts.read(cohort)):
+        return folder / "weights.safetensors"
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "prepared").exists():
         (folder / "prepared").symlink_to(prepared.resolve(), target_is_directory=True)
@@ -118,7 +118,7 @@ def main() -> None:
     for name in given.only:
         both = found[name]["both"]
         alone = [found[name][g]["accuracy"] for g in ("mri", "he")]
-        cells = [f"{f['value']:.3f} ({f['low']:.3f} to {f['high']:.3f})" for f in (*(both[s] for s in SHOWN), *alone)]
+        cells = [page.words(f) for f in (*(both[s] for s in SHOWN), *alone)]
         print(f"| {name} | " + " | ".join(cells) + f" | {found[name]['gate']:.2f} |")
 
 

@@ -61,16 +61,28 @@ def table(told: Mapping[str, Told]) -> list[str]:
     }  # fmt: skip
     lines += [row(title, *cells[:2], each, cells[2]) for title, cells in plain.items()]
     for name, key in (("MRI alone", "mri"), ("H&E alone", "he")):
-        known = [[t["oracle"][f"{what}_{key}"]["value"] for what in ("accuracy", "auc")] for t in each]
-        cells = [f"accuracy {accuracy:.3f}, AUC {area:.3f}" for accuracy, area in known]
+        cells = [_oracle(t.get("oracle") or {}, key) for t in each]
         lines.append(f"| a reader who knows the generator, {name} | - | - | " + " | ".join(cells) + " |")
     for name, key in (("MRI alone", "mri_only"), ("H&E alone", "he_only")):
         tests = [t["by_modality"][key] for t in each]
-        cells = [f"p = {t['mcnemar']['p']:.2g}" if t["mcnemar"] else "-" for t in tests]
+        cells = [_p(t["mcnemar"]) if t["mcnemar"] else "-" for t in tests]
         lines.append(f"| McNemar, both against {name} | - | p < 0.05 | " + " | ".join(cells) + " |")
-        cells = [f"{t['auc_difference']['value']:.3f}, p = {t['auc_difference']['p']:.2g}" for t in tests]
+        gaps = [t["auc_difference"] for t in tests]
+        cells = ["-" if gap["value"] is None else f"{gap['value']:.3f}, {_p(gap)}" for gap in gaps]
         lines.append(f"| AUC gained over {name} (DeLong) | - | p < 0.05 | " + " | ".join(cells) + " |")
     return lines
+
+
+def _oracle(known: Told, key: str) -> str:
+    """What the generator's reader gets, "-" for a cohort that has none."""
+    found = [known.get(f"{what}_{key}") or {} for what in ("accuracy", "auc")]
+    accuracy, area = (figure.get("value") for figure in found)
+    return "-" if accuracy is None or area is None else f"accuracy {accuracy:.3f}, AUC {area:.3f}"
+
+
+def _p(test: Told) -> str:
+    p = test.get("p")
+    return "no test" if p is None else f"p = {p:.2g}"
 
 
 def robustness(told: Told) -> list[str]:
@@ -128,14 +140,15 @@ def _confusion(path: Path, cells: Mapping[str, Told]) -> None:
         for x, name in enumerate(names):
             cell = cells[name]
             right = name in ("tp", "tn")
-            share = cell["value"] or 0.0
-            fill = f"rgba({'31,95,168' if right else '192,57,43'},{0.08 + 0.6 * share:.2f})"
+            share = cell["value"]  # None: no case is of this class
+            fill = f"rgba({'31,95,168' if right else '192,57,43'},{0.08 + 0.6 * (share or 0.0):.2f})"
             left, top = 126 + 150 * x, 34 + 100 * y
             parts.append(f'<rect x="{left}" y="{top}" width="146" height="96" fill="{fill}" stroke="#999"/>')
             parts.append(
                 f'<text x="{left + 73}" y="{top + 45}" text-anchor="middle" font-size="22">{cell["count"]}</text>'
             )
-            told = f"{share:.3f}" + ("" if cell["low"] is None else f" ({cell['low']:.3f}-{cell['high']:.3f})")
+            told = "-" if share is None else f"{share:.3f}"
+            told += "" if cell["low"] is None else f" ({cell['low']:.3f}-{cell['high']:.3f})"
             parts.append(f'<text x="{left + 73}" y="{top + 70}" text-anchor="middle">{told}</text>')
     path.write_text("".join([*parts, "</svg>"]), encoding="utf-8")
 

@@ -14,12 +14,13 @@ from cmssd_core.cohort_run import RunSettings
 from cmssd_core.config import Settings
 from cmssd_core.evaluation.calibration import conformal_quantile, logit, temperature
 from cmssd_core.evaluation.distance import Cloud, fit
+from cmssd_core.evaluation.metrics import Bools, Patients, Values
 from cmssd_core.evaluation.summary import severity_error
 from cmssd_core.types import InputError
 from cmssd_core.weights_file import DEFAULT
 
 COVERAGE = 0.9
-FEWEST = 20  # cases; below, neither a temperature nor a cloud says anything
+FEWEST = 20  # patients; below, neither a temperature nor a cloud says anything
 
 
 def calibrate(
@@ -35,7 +36,7 @@ def calibrate(
     """Predict the val split into `out`/parts, fit, and write the file beside the weights; gives its path.
 
     An older calibration of these weights has no say and is replaced. Raises InputError where the split holds too few
-    cases or one label only.
+    patients or one label only.
     """
     path = weights or (settings.weights if settings else None) or DEFAULT
     chosen = RunSettings(split="val", workers=workers, features=True, calibrated=False)
@@ -43,11 +44,11 @@ def calibrate(
     model_id = next(iter(results.models.values())).model_id
     rows = results.rows[results.rows["problem"].isna()]
     both = rows[rows["given"] == "both"]
-    labelled = int(both["malignant"].notna().sum())
+    labelled = int(both.loc[both["malignant"].notna(), "patient_id"].nunique())
     if labelled < FEWEST or both["malignant"].nunique() < 2:
         raise InputError(
-            f"the val split holds {labelled} labelled cases, expected at least {FEWEST} with both labels; calibrate on "
-            "a larger cohort"
+            f"the val split holds {labelled} labelled patients, expected at least {FEWEST} with both labels; calibrate "
+            "on a larger cohort"
         )
     given = {str(name): _limits(part, coverage) for name, part in rows.groupby("left")}
     fitted = Calibration(
@@ -63,23 +64,31 @@ def calibrate(
 
 def _limits(rows: pd.DataFrame, coverage: float) -> Limits | None:
     known = rows[rows["malignant"].notna()]
-    truth = np.asarray(known["malignant"].to_numpy() == 1)
-    if len(known) < FEWEST or truth.all() or not truth.any():
+    truth, who = np.asarray(known["malignant"].to_numpy() == 1), known["patient_id"].to_numpy()
+    if known["patient_id"].nunique() < FEWEST or truth.all() or not truth.any():
         return None
     logits = logit(known["p_malignant"].to_numpy(dtype=np.float64))
     divided = temperature(truth, logits)
     p = 1 / (1 + np.exp(-logits / divided))
-    strange = {"benign": p[~truth], "malignant": 1 - p[truth]}
+    strange = np.where(truth, 1 - p, p)
     error = np.asarray(severity_error(known), dtype=np.float64)
+    of_label = {"benign": ~truth, "malignant": truth}
     called = {"benign": p < 0.5, "malignant": p >= 0.5}
+
+    def limit(scores: Values, kept: Bools) -> float | None:
+        return conformal_quantile(_worst(scores[kept], who[kept]), coverage=coverage)
+
     return Limits(
         n=len(known),
         temperature=divided,
-        set_limit={label: conformal_quantile(strange[label], coverage=coverage) for label in LABELS},
-        severity_half={
-            label: conformal_quantile(error[called[label] & ~np.isnan(error)], coverage=coverage) for label in LABELS
-        },
+        set_limit={label: limit(strange, of_label[label]) for label in LABELS},
+        severity_half={label: limit(error, called[label] & ~np.isnan(error)) for label in LABELS},
     )
+
+
+def _worst(scores: Values, patients: Patients) -> Values:
+    """One score a patient, the worst: what is promised is promised of new patients."""
+    return np.asarray(pd.Series(scores).groupby(np.asarray(patients)).max(), dtype=np.float64)
 
 
 def _clouds(rows: pd.DataFrame) -> dict[str, Cloud]:
@@ -88,7 +97,8 @@ def _clouds(rows: pd.DataFrame) -> dict[str, Cloud]:
     for modality in ("mri", "he"):
         column = f"feature_{modality}"
         known = rows[rows[column].notna() & rows["malignant"].notna()] if column in rows else rows[:0]
-        if len(known) >= FEWEST:
+        if known["patient_id"].nunique() >= FEWEST:
             features = np.stack([np.asarray(vector, dtype=np.float64) for vector in known[column]])
-            found[modality] = fit(features, np.asarray(known["malignant"].to_numpy() == 1))
+            label = np.asarray(known["malignant"].to_numpy() == 1)
+            found[modality] = fit(features, label, known["patient_id"].to_numpy())
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,15 @@ import SimpleITK as sitk
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 from cmssd_core.cases import admit
-from cmssd_core.leakage import refuse_leaks
+from cmssd_core.leakage import image_files, refuse_leaks
 from cmssd_core.mri.mask import read_mask
 from cmssd_core.types import BoolArray, Case, InputError, Truth, Volume
 from cmssd_core.whole import write_whole
 
 MRI_COLUMNS = {"mri_t1": "t1", "mri_t2": "t2", "mri_stir": "stir", "mri_adc": "adc", "ct": "ct", "pet": "pet"}
 MASK_COLUMNS = ("tumour_mask", "bone_mask", "lesion_mask", "cortical_destruction_mask", "osteoid_mask")
+#: Columns that name a file.
+FILES = ("slide", *MRI_COLUMNS, *MASK_COLUMNS)
 COLUMNS = (
     "case_id", "patient_id", *MRI_COLUMNS, "slide", "slide_mpp", "site_x_mm", "site_y_mm", "site_z_mm", "rna",
     "malignant", "severity_pct", "tissue_class", *MASK_COLUMNS, "event", "time_months", "age_years", "sex", "centre",
@@ -62,10 +65,7 @@ def read(source: Path) -> pd.DataFrame:
         raise InputError(f"{path.name} is not a CSV table ({words}); expected columns {COLUMNS[:3]}...") from None
     if not isinstance(table.index, pd.RangeIndex):
         raise InputError(f"{path.name} has rows with more cells than its header; expected a name for each; mend it")
-    table = table.dropna(how="all")
-    tiles = {"slide", "tissue_class"} <= set(table.columns)
-    if "case_id" not in table and tiles and table[["slide", "tissue_class"]].notna().all(axis=None):
-        table["case_id"] = [name_of(str(name)) for name in table["slide"]]
+    table = with_names(table.dropna(how="all"))
     if "case_id" not in table or table.empty:
         raise InputError(f"{path.name} has no rows with a case_id; expected one row a case; add them")
     table = table.reindex(columns=[*table.columns, *(column for column in COLUMNS if column not in table)])
@@ -74,7 +74,7 @@ def read(source: Path) -> pd.DataFrame:
     for column in NUMBERS:
         table[column] = _numbers(table[column])
     root = os.fspath(path.parent)
-    for column in ("slide", *MRI_COLUMNS, *MASK_COLUMNS):
+    for column in FILES:
         for row, name in table[column].dropna().items():
             if not os.path.exists(os.path.join(root, name)):
                 raise InputError(f"{_place(path, row, column)}: no file {name}; mend the path or empty it")
@@ -86,6 +86,14 @@ def read(source: Path) -> pd.DataFrame:
         place=lambda row, column: _place(path, row, column),
     )
     return table.reset_index(drop=True)
+
+
+def with_names(table: pd.DataFrame) -> pd.DataFrame:
+    """The table; one of tiles (every row a slide and its tissue_class) without case_id has the files' names for it."""
+    tiles = {"slide", "tissue_class"} <= set(table.columns)
+    if "case_id" in table or not tiles or table[["slide", "tissue_class"]].isna().any(axis=None):
+        return table
+    return table.assign(case_id=[name_of(str(name)) for name in table["slide"]])
 
 
 def name_of(path: str) -> str:
@@ -172,6 +180,13 @@ def _check_cells(table: pd.DataFrame, path: Path) -> None:
 
 def _place(path: Path, row: Any, column: str) -> str:
     return f"{path.name}, row {int(row) + 2}, column {column}"
+
+
+def file_states(row: Mapping[str, Any] | pd.Series[Any], root: Path) -> list[str]:
+    """Of each file that a row names, size and time of change of all it consists of: another image, another text."""
+    named = [(column, root / str(row[column])) for column in FILES if column in row and pd.notna(row[column])]
+    stats = [[file.stat() for file in image_files(path, slide=column == "slide")] for column, path in named]
+    return [" ".join(f"{stat.st_size} {stat.st_mtime_ns}" for stat in several) for several in stats]
 
 
 def admit_row(row: pd.Series[Any], root: Path, *, masks: bool = True) -> Case:

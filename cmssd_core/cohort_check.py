@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,9 @@ from typing import Any
 import pandas as pd
 import pandera.pandas as pa
 
-from cmssd_core.cohort import COLUMNS, MASK_COLUMNS, MRI_COLUMNS, NUMBERS, SCHEMA
+from cmssd_core.cohort import COLUMNS, FILES, MRI_COLUMNS, NUMBERS, SCHEMA, with_names
 from cmssd_core.leakage import leaks
 from cmssd_core.types import InputError
-
-FILES = ("slide", *MRI_COLUMNS, *MASK_COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def check(table_file: Path, *, root: Path | None) -> Report:
         return _whole(f"this is no CSV table ({said})", f"save it as CSV with the columns {', '.join(COLUMNS[:3])}...")
     if not isinstance(raw.index, pd.RangeIndex):
         return _whole("rows have more cells than the header", "give each column a name, or remove the cells")
-    table = raw.dropna(how="all")
+    table = with_names(raw.dropna(how="all"))
     if "case_id" not in table:
         return _whole(
             "there is no column case_id", "add one: a name of letters, digits, '_', '.' and '-' for each case"
@@ -110,7 +109,8 @@ def _missing(table: pd.DataFrame, root: Path) -> tuple[list[Problem], int]:
     for column in FILES:
         named = table[column].dropna()
         count += len(named)
-        there = {name: (root / name).exists() for name in named.unique()}
+        # os.path.exists says no of a cell that can be no path; Path.exists raises for one that is too long.
+        there = {name: os.path.exists(os.path.join(root, name)) for name in named.unique()}
         found += [
             Problem(_number(row), column, f"no file {name}", "mend the path or empty the cell")
             for row, name in named.items()

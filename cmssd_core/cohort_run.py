@@ -2,7 +2,7 @@
 
 A case is read and prepared once and predicted under every condition: all there is, MRI alone, H&E alone, other weights
 whose inputs are prepared alike. Each part that is done is a file, so a run that was killed goes on. Figures are made of
-the parts by evaluation/summary.py.
+the parts by evaluation/summary.py. A refused case is tried again by the next run: the file it misses may be there.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from cmssd_core.cases import prepare
 from cmssd_core.config import Settings
 from cmssd_core.config import settings as default_settings
 from cmssd_core.evaluation.overlap import dice, hd95, iou
+from cmssd_core.models.base import InputSpec
 from cmssd_core.report import notebook
 from cmssd_core.types import Case, InputError, Prediction, Volume
 from cmssd_core.weights_file import DEFAULT
@@ -40,6 +41,7 @@ Progress = Callable[[int, int, str], None]
 FULL = (errno.ENOSPC, errno.EDQUOT)  # not the case's fault
 #: Conditions by name: the modality that is hidden.
 GIVEN = {"both": None, "mri": "he", "he": "mri"}
+NAMED = {"mri": "an MRI", "he": "a slide"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,13 +87,27 @@ class _Job:
 
     @property
     def fault(self) -> Path:
-        """Where the program's own fault on this case is told; it is tried again when the run goes on."""
+        """Where it is told why the case has no answer; it is tried again when the run goes on."""
         return self.path.with_suffix(".fault")
+
+    @property
+    def answered(self) -> bool:
+        """Whether the part is there. One of an earlier version that holds a refusal is removed, to be tried again."""
+        if not self.path.exists():
+            return False
+        if any({"model", "corruption"} & set(line) for line in _lines(self.path)):
+            return True
+        self.path.unlink(missing_ok=True)
+        return False
+
+    def refuse(self, why: str) -> None:
+        """Tell why there is no answer instead of writing the part."""
+        rows = [{"case_id": self.row["case_id"], "problem": why}]
+        write_whole(self.fault, lambda part: part.write_text(json.dumps(rows), encoding="utf-8"))
 
     def fail(self, why: str) -> None:
         """Tell a fault of the program instead of writing the part."""
-        rows = [{"case_id": self.row["case_id"], "problem": f"the program failed on this case ({why})"}]
-        write_whole(self.fault, lambda part: part.write_text(json.dumps(rows), encoding="utf-8"))
+        self.refuse(f"the program failed on this case ({why})")
 
 
 class _Worker:
@@ -102,11 +118,12 @@ class _Worker:
         self.root, self.settings, self.chosen = root, settings, chosen
 
     def do(self, job: _Job) -> None:
-        """Write the part of a job, whole or not at all. What a case is refused for stands in its part."""
+        """Write the part of a job, whole or not at all, or what the case is refused for."""
         try:
             rows = self._corrupted(job.row) if job.corrupt else self._clean(job.row)
         except InputError as problem:
-            rows = [{"case_id": job.row["case_id"], "problem": str(problem)}]
+            job.refuse(str(problem))
+            return
         except Exception as fault:  # one broken case does not end a run
             if isinstance(fault, OSError) and fault.errno in FULL:
                 raise
@@ -125,8 +142,11 @@ class _Worker:
         started = time.perf_counter()
         case = self._admit(row)
         read_s = time.perf_counter() - started
-        rows, prepared = [], {}
+        rows: list[Row] = []
+        prepared: dict[InputSpec, Case] = {}
         for name, predictor in self.predictors.items():
+            if not _can(predictor, case, "both"):
+                continue
             started = time.perf_counter()
             if predictor.spec not in prepared:
                 prepared[predictor.spec] = prepare(case, spec=predictor.spec, settings=self.settings)
@@ -143,6 +163,12 @@ class _Worker:
                     told |= {f"seconds_{k}": round(v, 4) for k, v in (seconds | dict(found.timings_s)).items()}
                     told["memory_mb"] = _peak_memory_mb()
                 rows.append({"case_id": row["case_id"], "model": name, "given": given, **told})
+        name, subject = next(iter(self.predictors.items()))
+        if not _can(subject, case, "both"):
+            problem = _unread(name, subject, case)
+            if not rows:
+                raise InputError(problem)
+            rows.append({"case_id": row["case_id"], "problem": problem})  # others answered
         return rows
 
     def _corrupted(self, row: Row) -> list[Row]:
@@ -181,15 +207,20 @@ def run(
     paths = _named((weights or settings.weights or DEFAULT, *against), settings)
     models = _loaded(paths, settings, chosen)
     jobs, corrupted = _jobs(table, root, out / "parts", models, settings, chosen)
-    todo = [job for job in jobs if not job.path.exists()]
+    todo = [job for job in jobs if not job.answered]
     done = len(jobs) - len(todo)
     tell(done, len(jobs), "cases")
     for job in _worked(todo, (paths, root, settings, chosen), chosen.workers):
         done += 1
         tell(done, len(jobs), "corruptions" if job.corrupt else "cases")
     parts = [job.path if job.path.exists() else job.fault for job in jobs]
-    lines = [line for part in parts for line in json.loads(part.read_text(encoding="utf-8"))]
+    lines = [line for part in parts for line in _lines(part)]
     return Results(_frame(lines, table), models, chosen, corrupted)
+
+
+def _lines(part: Path) -> list[Row]:
+    lines: list[Row] = json.loads(part.read_text(encoding="utf-8"))
+    return lines
 
 
 def _chosen_rows(table: pd.DataFrame, chosen: RunSettings) -> pd.DataFrame:
@@ -237,8 +268,9 @@ def _jobs(
     rows = [{str(k): v for k, v in row.items() if pd.notna(v)} for _, row in table.iterrows()]
     corrupted = _subset(table, chosen.corruptions)
     for row in rows:
-        files = [str(row[c]) for c in ("slide", *cohorts.MRI_COLUMNS, *cohorts.MASK_COLUMNS) if c in row]
-        content = {**common, "row": {k: str(v) for k, v in row.items()}, "files": [_state(root / f) for f in files]}
+        content = {
+            **common, "row": {k: str(v) for k, v in row.items()}, "files": cohorts.file_states(row, root),
+        }  # fmt: skip
         key = storage.key(**content, features=chosen.features, models={n: _identity(m) for n, m in models.items()})
         jobs.append(_Job(parts / f"{row['case_id']}-{key[:16]}.json", row, False))
         if row["case_id"] in corrupted:
@@ -249,11 +281,6 @@ def _jobs(
 
 def _identity(predictor: inference.Predictor) -> str:
     return f"{predictor.model_id} {predictor.calibration.digest if predictor.calibration else None}"
-
-
-def _state(path: Path) -> str:
-    stated = path.stat()
-    return f"{stated.st_size} {stated.st_mtime_ns}"
 
 
 def _subset(table: pd.DataFrame, count: int) -> tuple[str, ...]:
@@ -326,6 +353,14 @@ def _can(predictor: inference.Predictor, case: Case, given: str) -> bool:
         return False  # nothing would be hidden
     needed = set(model.needs) - set(model.optional)
     return bool(left & set(model.needs)) and needed <= left
+
+
+def _unread(name: str, predictor: inference.Predictor, case: Case) -> str:
+    """That the model cannot answer the case, in a sentence."""
+    model = predictor.model
+    needed = [modality for modality in model.needs if modality not in model.optional] or model.needs
+    came, expected = (" and ".join(NAMED[m] for m in some) for some in (sorted(case.inputs), needed))
+    return f"{came} came, {name} needs {expected}; add it to the cohort, or take other weights"
 
 
 def _told(found: Prediction, case: Case, *, surfaces: bool) -> Row:

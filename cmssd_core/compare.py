@@ -15,12 +15,13 @@ from typing import Any
 
 import pandas as pd
 
-from cmssd_core import cohort_run, training
+from cmssd_core import cohort as cohorts
+from cmssd_core import cohort_run, run_folder, training
 from cmssd_core.config import Settings
 from cmssd_core.evaluation.repeats import apart, repeated
 from cmssd_core.listing import gflop
 from cmssd_core.models import MODELS
-from cmssd_core.recipe import TrainSettings, for_needs, scaled, text_of
+from cmssd_core.recipe import TrainSettings, for_needs, scaled
 from cmssd_core.report import comparison
 from cmssd_core.types import InputError
 from cmssd_core.whole import write_whole
@@ -56,10 +57,11 @@ def compare(
     """Train, evaluate on the test split and compare; gives what stands in out/comparison.json.
 
     workers: processes that evaluate; None = one a core. Raises InputError for a model or size there is not, a cohort
-    that cannot be used, or a folder that holds runs of other settings.
+    that cannot be used, or a folder that holds runs of other settings or of other cases.
     """
     _check(chosen)
     tell = progress or (lambda done, of, what: None)
+    table = cohorts.read(cohort)
     out.mkdir(parents=True, exist_ok=True)
     runs = {(name, seed): out / f"{name}-seed{seed}" for name in chosen.models for seed in range(1, chosen.seeds + 1)}
     for done, ((name, seed), folder) in enumerate(runs.items()):
@@ -67,7 +69,9 @@ def compare(
         def trained(step: int, of: int, what: str, done: int = done, run: str = folder.name) -> None:
             tell(done * of + step, len(runs) * of, f"{run}: {what}")
 
-        _train(cohort, folder, recipe_of(name, seed, chosen), program=program, progress=trained)
+        recipe = recipe_of(name, seed, chosen)
+        if not run_folder.done(folder, recipe, table):
+            _train(cohort, folder, recipe, program=program, progress=trained)
     weights = [folder / "weights.safetensors" for folder in runs.values()]
     results = cohort_run.run(
         cohort,
@@ -141,14 +145,7 @@ def _check(chosen: CompareSettings) -> None:
 def _train(
     cohort: Path, folder: Path, settings: TrainSettings, *, program: Settings | None, progress: Progress
 ) -> None:
-    """Train a run, or go on with it, or leave it where it is done with these very settings."""
-    config = folder / "config.json"
-    if (
-        (folder / "weights.safetensors").exists()
-        and config.exists()
-        and config.read_text(encoding="utf-8") == text_of(settings)
-    ):
-        return
+    """Train a run, or go on with it."""
     shared = folder.parent / "prepared"
     shared.mkdir(exist_ok=True)
     folder.mkdir(exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ from cmssd_core.types import InputError
 
 #: Columns of a cohort that put rows on sides; a row whose cell is empty is on none.
 SIDES = ("split", "fold")
-#: Headers whose voxels lie in another file of the same stem.
-DETACHED = (".mhd", ".nhdr", ".hdr")
+#: Headers whose voxels may lie in another file, and where those of text say in which.
+DETACHED = (".mhd", ".mha", ".nhdr", ".hdr")
+DATA_FILE = re.compile(rb"^(?:ElementDataFile *=|data ?file:) *(.+?) *\r?$", re.MULTILINE | re.IGNORECASE)
 SAMPLE_BYTES = 1 << 16
 
 
@@ -33,8 +35,16 @@ class _Use:
     stat: os.stat_result
 
     def size(self) -> Hashable:
-        """Bytes of a file; of a folder, of each file in it."""
-        return tuple(sorted(file.stat().st_size for file in _files(self))) if self.path.is_dir() else self.stat.st_size
+        """Bytes of a file, or of what a header keeps beside it; of a folder, of each file in it."""
+        if self.path.is_dir():
+            return tuple(sorted(file.stat().st_size for file in self.files()))
+        data = _data_of(self.path)
+        return self.stat.st_size if data is None else data.stat().st_size
+
+    def files(self) -> list[Path]:
+        """What is compared; not a header beside its data, as it names their file and so differs in a renamed copy."""
+        data = _data_of(self.path)
+        return image_files(self.path, slide=self.column == "slide") if data is None else [data]
 
 
 @dataclass(frozen=True)
@@ -78,10 +88,7 @@ def leaks(
             ]
             same = _shared(_groups(uses, lambda use: (use.stat.st_dev, use.stat.st_ino)), [])
             # Only where no path is shared are bytes compared: that reads files.
-            same = same or _shared(
-                _groups(uses, lambda use: use.stat.st_size if use.path.is_file() else "folder"),
-                [_Use.size, _sample, _digest],
-            )
+            same = same or _shared(_groups(uses, _Use.size), [_sample, _digest])
             for one, other in same:
                 first = place(one.row, one.column).partition(", ")[2]
                 yield Leak(
@@ -115,20 +122,34 @@ def _shared(groups: list[list[_Use]], finer: list[Callable[[_Use], Hashable]]) -
     return [(group[0], next(use for use in group if use.side != group[0].side)) for group in groups]
 
 
-def _files(use: _Use) -> list[Path]:
-    """Every file the bytes of an image lie in."""
-    path = use.path
+def image_files(path: Path, *, slide: bool) -> list[Path]:
+    """Every file of an image: of a folder, of a header with its voxels beside it, of a slide in several parts."""
     if path.is_dir():
         return sorted(file for file in path.rglob("*") if file.is_file())
-    if path.suffix.lower() in DETACHED:
-        return sorted(file for file in path.parent.glob(f"{path.stem}.*") if file.is_file())
-    return sorted(slide_files(path)) if use.column == "slide" else [path]
+    data = _data_of(path)
+    if data is not None:
+        return [path, data]
+    return sorted(slide_files(path)) if slide else [path]
+
+
+def _data_of(path: Path) -> Path | None:
+    """The file beside a header that holds its voxels; None where they lie in the file itself, or in no such file."""
+    kind = path.suffix.lower()
+    if kind not in DETACHED or not path.is_file():
+        return None
+    named = f"{path.stem}.img"
+    if kind != ".hdr":
+        with path.open("rb") as stream:
+            found = DATA_FILE.search(stream.read(SAMPLE_BYTES))
+        named = found[1].decode("utf-8", "replace") if found else ""
+    data = path.parent / Path(named).name
+    return data if named == data.name and data.is_file() else None
 
 
 def _sample(use: _Use) -> Hashable:
     """Start, middle and end of a file: differing scans of one size differ here."""
     parts = []
-    for path in _files(use):
+    for path in use.files():
         size = path.stat().st_size
         with path.open("rb") as stream:
             for start in (0, size // 2, max(0, size - SAMPLE_BYTES)):
@@ -139,7 +160,7 @@ def _sample(use: _Use) -> Hashable:
 
 def _digest(use: _Use) -> Hashable:
     digests = []
-    for path in _files(use):
+    for path in use.files():
         with path.open("rb") as stream:
             digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
     return tuple(sorted(digests))

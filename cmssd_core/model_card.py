@@ -69,7 +69,8 @@ def write(
 def line(figure: Mapping[str, Any]) -> str:
     """A figure with its interval and n, e.g. "0.980 (0.950 to 0.990), n = 72"; "-" where there is none."""
     if figure["value"] is not None and figure["low"] is None:
-        return f"{shown(figure['value'])} (too few cases for an interval), n = {figure['n']}"
+        why = figure.get("reason") or "too few cases for an interval"
+        return f"{shown(figure['value'])} ({why}), n = {figure['n']}"
     return words(figure)
 
 

@@ -1,4 +1,4 @@
-"""A training run on disk: its settings, where it ran, one row of metrics a step, and checkpoints that are whole.
+"""A training run on disk: its settings, its cases, where it ran, a row of metrics a step, checkpoints that are whole.
 
 A checkpoint is one safetensors file that appears by a rename, so there is always a whole one.
 """
@@ -20,22 +20,26 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from cmssd_core import cohort as cohorts
+from cmssd_core import store as storage
 from cmssd_core.aggo import Guide
 from cmssd_core.losses import TERMS
 from cmssd_core.models.base import Model
 from cmssd_core.recipe import TrainSettings, text_of
 from cmssd_core.types import InputError
+from cmssd_core.whole import write_whole
 
+COHORT = "cohort.json"
 CHECKPOINT = "checkpoint.safetensors"
 BEST = "best.safetensors"
 COLUMNS = ("step", "stage", "learning_rate", "total", *TERMS, "gradient_norm", "validation", "seconds")
 LIBRARIES = ("torch", "numpy", "torchio", "safetensors", "SimpleITK")
 
 
-def opened(out: Path, settings: TrainSettings, *, resume: bool) -> None:
-    """Make the run folder with config.json and environment.json.
+def opened(out: Path, settings: TrainSettings, table: pd.DataFrame, *, resume: bool) -> None:
+    """Make the run folder with config.json, cohort.json and environment.json. table: of the whole cohort.
 
-    Raises InputError where it holds a run already, or, with resume, one of other settings.
+    Raises InputError where it holds a run already, or, with resume, one of other settings or of other cases.
     """
     out.mkdir(parents=True, exist_ok=True)
     config = out / "config.json"
@@ -44,8 +48,51 @@ def opened(out: Path, settings: TrainSettings, *, resume: bool) -> None:
         raise InputError(f"{out.name} holds a run already; expected a new folder, or --resume to go on with it")
     if config.exists() and resume and config.read_text(encoding="utf-8") != text:
         raise InputError(f"{out.name} was started with other settings (config.json); resume with the same")
+    if config.exists() and resume:
+        _same_cases(out, table)
     config.write_text(text, encoding="utf-8")
+    seen = json.dumps(learned_from(table), indent=1)
+    write_whole(out / COHORT, lambda path: path.write_text(seen, encoding="utf-8"))
     (out / "environment.json").write_text(json.dumps(environment(), indent=1), encoding="utf-8")
+
+
+def done(out: Path, settings: TrainSettings, table: pd.DataFrame) -> bool:
+    """Whether `out` holds the weights of a run with these very settings. Raises InputError where it saw other cases."""
+    config = out / "config.json"
+    if not (out / "weights.safetensors").exists() or not config.exists():
+        return False
+    if config.read_text(encoding="utf-8") != text_of(settings):
+        return False
+    _same_cases(out, table)
+    return True
+
+
+def learned_from(table: pd.DataFrame) -> dict[str, object]:
+    """The cases that a run learns from and is chosen by: how many, and a key of what the cohort says of them.
+
+    Not their fold: folds may be added later, and a fold that was chosen is in the split.
+    """
+    rows = table[table["split"].isin(("train", "val"))]
+    said = rows[[name for name in cohorts.COLUMNS if name != "fold" and rows[name].notna().any()]]
+    counts = {name: int((rows["split"] == name).sum()) for name in ("train", "val")}
+    return counts | {"key": storage.key(rows=said.to_csv(index=False))}
+
+
+def _same_cases(out: Path, table: pd.DataFrame) -> None:
+    """Raise InputError where the run in `out` saw other cases than the table's.
+
+    A run made before its cases were kept is taken at its word.
+    """
+    kept = out / COHORT
+    if not kept.exists():
+        return
+    then, now = json.loads(kept.read_text(encoding="utf-8")), learned_from(table)
+    if then != now:
+        raise InputError(
+            f"{now['train']} train and {now['val']} val cases came whose rows are not those of the {then['train']} and "
+            f"{then['val']} that {out.name} was started with ({COHORT}); expected the same cohort, split and fold; "
+            "give these, or another folder"
+        )
 
 
 def environment() -> dict[str, object]:

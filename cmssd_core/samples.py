@@ -14,14 +14,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cmssd_core import augment
+from cmssd_core import store as storage
 from cmssd_core.cases import collate, prepare
-from cmssd_core.cohort import admit_row
+from cmssd_core.cohort import admit_row, file_states
 from cmssd_core.config import Settings
+from cmssd_core.inference import PIPELINE
 from cmssd_core.losses import Targets
 from cmssd_core.models.base import InputSpec
 from cmssd_core.mri.mask import place
@@ -45,11 +47,18 @@ def prepare_cohort(
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
-    """Prepare every row that has masks and a label into `folder`; those already there are kept. One path a row."""
+    """Prepare every row that has masks and a label into `folder`; one path a row.
+
+    A case that is there is kept where it was made of these very files in this very way, else it is made anew.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{case_id}.safetensors" for case_id in table["case_id"]]
-    todo = [(path, row, root, spec, settings) for path, (_, row) in zip(paths, table.iterrows(), strict=True)]
-    todo = [job for job in todo if not job[0].exists()]
+    keys = [storage.key(pipeline=PIPELINE, files=file_states(row, root)) for _, row in table.iterrows()]
+    todo = [
+        (path, key, row, root, spec, settings)
+        for path, key, (_, row) in zip(paths, keys, table.iterrows(), strict=True)
+        if _key_of(path) != key
+    ]
     done = len(paths) - len(todo)
     with pool(workers) as processes:
         for _ in processes.map(_prepare_row, *zip(*todo, strict=True)) if todo else ():
@@ -59,10 +68,20 @@ def prepare_cohort(
     return paths
 
 
-def _prepare_row(path: Path, row: pd.Series[Any], root: Path, spec: InputSpec, settings: Settings) -> None:
+def _key_of(path: Path) -> str | None:
+    """What a prepared case was made of; None where it is not there, is damaged or does not say."""
+    try:
+        with safe_open(str(path), "pt") as stored:
+            return (stored.metadata() or {}).get("made_of")
+    except (OSError, SafetensorError):
+        return None
+
+
+def _prepare_row(path: Path, key: str, row: pd.Series[Any], root: Path, spec: InputSpec, settings: Settings) -> None:
     case = admit_row(row, root)
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(sample_of(case, prepare(case, spec=spec, settings=settings), spec), str(part))
+    sample = sample_of(case, prepare(case, spec=spec, settings=settings), spec)
+    save_file(sample, str(part), metadata={"made_of": key})
     part.replace(path)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,8 @@ def in_words(told: dict[str, Any]) -> list[str]:
         if found["value"] is None:
             lines.append(f"{label}: none, {found['reason']}")
             continue
-        doubt = "too few for an interval" if found["low"] is None else f"{found['low']:.3f} to {found['high']:.3f}"
+        doubt = found["reason"] or "too few for an interval"
+        doubt = doubt if found["low"] is None else f"{found['low']:.3f} to {found['high']:.3f}"
         lines.append(f"{label}: {found['value']:.3f} ({doubt}; {found['n']} tiles)")
     lines += [f"refused {row['tile']}: {row['why']}" for row in told["refused"]]
     few = f"tiles of {told['n_patients']} patients, counted as if independent, which flatters the intervals"
@@ -142,20 +144,37 @@ def _from_table(path: Path) -> pd.DataFrame:
         if columns[ours] is None:
             raise InputError(f"{path.name} has no column {ours} (nor {', '.join(NAMES[ours][1:])}); add it")
     table = pd.DataFrame({ours: given[theirs] for ours, theirs in columns.items() if theirs is not None})
-    below = {p.stem: str(p.relative_to(path.parent)) for p in path.parent.rglob("*") if p.suffix.lower() in SUFFIXES}
+    below: dict[str, list[str]] = defaultdict(list)
+    for found in sorted(p for p in path.parent.rglob("*") if p.suffix.lower() in SUFFIXES):
+        below[found.stem].append(str(found.relative_to(path.parent)))
+    files = []
     for row, (name, text) in enumerate(zip(table["slide"], table["tissue_class"], strict=True), start=2):
-        if pd.isna(name) or not ((path.parent / name).is_file() or Path(name).stem in below or name in below):
+        named = [] if pd.isna(name) else _named(name, path.parent, below)
+        if not named:
             raise InputError(f"{path.name}, row {row}, column slide: no file {name}; mend the path")
+        if len(named) > 1:
+            raise InputError(
+                f"{path.name}, row {row}, column slide: {name} is {named[0]} and {named[1]}, expected one file; name "
+                "it with its folder and ending"
+            )
         if pd.isna(text) or class_of(text, whole=True) is None:
             raise InputError(
                 f"{path.name}, row {row}: class {text!r} came, expected one of {', '.join(CLASSES)}; mend it"
             )
-    # Lists of tiles often name them without folder or ending.
-    table["slide"] = [n if (path.parent / n).is_file() else below.get(n) or below[Path(n).stem] for n in table["slide"]]
+        files.append(named[0])
+    table["slide"] = files
     table["tissue_class"] = [class_of(text, whole=True) for text in table["tissue_class"]]
     if "slide_mpp" in table:
         table["slide_mpp"] = pd.to_numeric(table["slide_mpp"], errors="coerce")
     return table
+
+
+def _named(name: str, root: Path, below: Mapping[str, list[str]]) -> list[str]:
+    """The files a cell may mean; below: stem -> files. Lists of tiles often name them without folder or ending."""
+    if os.path.isfile(os.path.join(root, name)):  # Path.is_file raises for a name that is too long
+        return [name]
+    alike = below.get(name) or below.get(Path(name).stem) or []
+    return [file for file in alike if Path(file).name == Path(name).name] or alike
 
 
 def patches(

@@ -56,7 +56,7 @@ def train(
 
     init: weights to start from instead of random ones. Under torchrun every process calls this and they share each
     step. Raises InputError for an unknown model, an empty split, weights of another model, or a run folder that is in
-    use without `resume`.
+    use without `resume`, or with it one of other settings or cases.
     """
     if settings.model not in MODELS or settings.size not in MODELS[settings.model].sizes:
         raise InputError(f"no model {settings.model} of size {settings.size}; see cmssd models")
@@ -72,7 +72,7 @@ def train(
     team = _Team()
     device = chosen_device(given)
     if team.first:
-        run_folder.opened(out, settings, resume=resume)
+        run_folder.opened(out, settings, table, resume=resume)
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
     model = MODELS[settings.model](settings.size)
@@ -164,7 +164,7 @@ def _validation(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _prepared_as(table: pd.DataFrame, spec: InputSpec, program: Settings) -> str:
-    """A folder name for prepared cases: another cohort, model size or way of preparing gets another one."""
+    """A folder name for prepared cases: another cohort, model size or setting of preparing gets another one."""
     return storage.key(
         cohort=table.to_csv(index=False),
         spec=asdict(spec),

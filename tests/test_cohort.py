@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cmssd_core import cohort as cohorts
+from cmssd_core.cohort_check import check
 from cmssd_core.types import InputError, Slide, Volume
 
 
@@ -169,6 +171,47 @@ def test_files_of_one_size_that_differ_are_no_leak(tmp_path: Path) -> None:
     assert len(cohorts.read(tmp_path)) == 3
 
 
+def detached(folder: Path, name: str, value: int, *, shape: tuple[int, ...] = (4, 5, 6)) -> str:
+    """name.mhd with its voxels in name.raw."""
+    sitk.WriteImage(sitk.GetImageFromArray(np.full(shape, value, np.int16)), str(folder / f"{name}.mhd"))
+    return f"{name}.mhd"
+
+
+def test_a_scan_copied_under_another_name_is_the_same_scan_though_its_header_differs(tmp_path: Path) -> None:
+    names = [detached(tmp_path, "one", 1), detached(tmp_path, "another", 1)]
+    rows = pd.DataFrame({"case_id": ["a", "b"], "mri_t1": names, "split": ["train", "test"]})
+    rows.to_csv(tmp_path / "cohort.csv", index=False)
+    with pytest.raises(InputError, match=r"another.mhd is the same scan as one.mhd of row 2"):
+        cohorts.read(tmp_path)
+    detached(tmp_path, "another", 2)
+    assert len(cohorts.read(tmp_path)) == 2
+
+
+def test_the_state_of_a_rows_files_is_that_of_every_file_they_consist_of(tmp_path: Path) -> None:
+    (tmp_path / "series").mkdir()
+    for name in ("series/1.dcm", "series/2.dcm", "slide.png"):
+        (tmp_path / name).write_bytes(b"1")
+    row = {"case_id": "a", "slide": "slide.png", "mri_t1": detached(tmp_path, "one", 1), "mri_t2": "series", "ct": None}
+    before = cohorts.file_states(row, tmp_path)
+    stat = (tmp_path / "slide.png").stat()
+    assert before[0] == f"{stat.st_size} {stat.st_mtime_ns}"
+    for place, name in enumerate(("slide.png", "one.raw", "series/2.dcm")):
+        stat = (tmp_path / name).stat()
+        os.utime(tmp_path / name, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1000))
+        after = cohorts.file_states(row, tmp_path)
+        assert [one != other for one, other in zip(before, after, strict=True)] == [n == place for n in range(3)]
+        before = after
+
+
+def test_headers_without_a_file_of_voxels_are_compared_themselves(tmp_path: Path) -> None:
+    for name, size in (("one", 5), ("two", 6)):
+        header = f"ObjectType = Image\nDimSize = 5 5 {size}\nElementDataFile = LOCAL\n"
+        (tmp_path / f"{name}.mhd").write_text(header, encoding="utf-8")
+    rows = pd.DataFrame({"case_id": ["a", "b"], "mri_t1": ["one.mhd", "two.mhd"], "split": ["train", "test"]})
+    rows.to_csv(tmp_path / "cohort.csv", index=False)
+    assert len(cohorts.read(tmp_path)) == 2
+
+
 def test_a_folder_of_dicom_is_compared_file_by_file(tmp_path: Path) -> None:
     for name, value in (("a", b"1"), ("b", b"2"), ("c", b"1")):
         (tmp_path / name).mkdir()
@@ -199,6 +242,24 @@ def test_a_table_of_tiles_is_a_cohort(cohort: Path, tmp_path: Path) -> None:
     case = cohorts.admit_row(table.iloc[0], tmp_path)
     assert set(case.inputs) == {"he"}
     assert table["tissue_class"].tolist() == tiles["tissue_class"].tolist()
+
+
+def test_the_check_takes_a_table_of_tiles_as_reading_does(tmp_path: Path) -> None:
+    (tmp_path / "tile 1.jpg").touch()
+    rows = pd.DataFrame({"slide": ["tile 1.jpg", "gone.jpg"], "tissue_class": "viable"})
+    rows[:1].to_csv(tmp_path / "cohort.csv", index=False)
+    assert len(cohorts.read(tmp_path)) == 1
+    assert check(tmp_path / "cohort.csv", root=tmp_path).problems == ()
+    rows.to_csv(tmp_path / "cohort.csv", index=False)
+    assert [p.what for p in check(tmp_path / "cohort.csv", root=tmp_path).problems] == ["no file gone.jpg"]
+
+
+def test_a_cell_too_long_for_a_path_is_a_missing_file(tmp_path: Path) -> None:
+    pd.DataFrame({"case_id": ["a"], "slide": ["x" * 300]}).to_csv(tmp_path / "cohort.csv", index=False)
+    (found,) = check(tmp_path / "cohort.csv", root=tmp_path).problems
+    assert (found.row, found.column) == (2, "slide")
+    with pytest.raises(InputError, match="row 2, column slide: no file xxx"):
+        cohorts.read(tmp_path)
 
 
 def test_image_and_mask_alone_are_a_case(cohort: Path, tmp_path: Path) -> None:

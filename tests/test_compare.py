@@ -13,6 +13,7 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
+from cmssd_core import cohort as cohorts
 from cmssd_core import compare as room
 from cmssd_core.compare import CompareSettings, compare, recipe_of
 from cmssd_core.config import Settings
@@ -238,6 +239,19 @@ def test_a_folder_with_runs_of_other_settings_is_refused(finished: Path, parted:
     shutil.copytree(finished, out, symlinks=True)
     with pytest.raises(InputError, match="other settings"):
         compare(parted, out, chosen=replace(CHOSEN, steps=6), program=PROGRAM, workers=1)
+
+
+def test_a_folder_with_runs_of_other_cases_is_refused(finished: Path, parted: Path, tmp_path: Path) -> None:
+    table = cohorts.read(parted)
+    for name in ("cases", "synth.json"):
+        (tmp_path / name).symlink_to(parted / name)
+    cohorts.write_table(table.assign(split=["train", "val", "train", "test"]), tmp_path / "cohort.csv")
+    out = tmp_path / "other"
+    shutil.copytree(finished, out, symlinks=True)
+    with pytest.raises(
+        InputError, match="2 train and 1 val cases came whose rows are not those of the 2 and 1 that cmssd-seed1 was"
+    ):
+        compare(tmp_path, out, chosen=CHOSEN, program=PROGRAM, workers=1)
 
 
 def test_the_page_of_a_comparison_without_figures_says_none(finished: Path) -> None:

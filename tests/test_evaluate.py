@@ -19,7 +19,7 @@ from tiny import tiny_cohort
 
 from cmssd_core import calibration_file, cohort_run, confidence, inference, model_card, weights_file
 from cmssd_core import cohort as cohorts
-from cmssd_core.calibrate import calibrate
+from cmssd_core.calibrate import _limits, calibrate
 from cmssd_core.calibration_file import Calibration, Limits
 from cmssd_core.cases import collate, prepare
 from cmssd_core.cohort_run import RunSettings
@@ -29,8 +29,10 @@ from cmssd_core.corruptions import CORRUPTIONS
 from cmssd_core.evaluate import evaluate
 from cmssd_core.evaluation.distance import fit
 from cmssd_core.evaluation.overlap import dice
+from cmssd_core.evaluation.repeats import apart
 from cmssd_core.evaluation.summary import summarise
 from cmssd_core.models import MODELS
+from cmssd_core.report.evaluation import render
 from cmssd_core.types import Case, InputError, PatchBag, Volume
 
 FAST = Settings(n4=False, max_patches=2)
@@ -194,6 +196,51 @@ def test_a_case_that_cannot_be_read_is_told_and_the_others_count(tested: Path, t
     assert found["accuracy"]["n"] == 4
 
 
+def untrained(name: str, path: Path) -> Path:
+    model = MODELS[name]("compact")
+    info = weights_file.WeightsInfo(model=name, size="compact", trained="nothing", spec=model.spec)
+    weights_file.save(model, path, info=info)
+    return path
+
+
+def test_a_case_that_the_model_does_not_read_is_told_though_others_answer_it(tested: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(tested / "cohort.csv").head(2)
+    table.loc[0, [*cohorts.MRI_COLUMNS, *cohorts.MASK_COLUMNS]] = None
+    cohort = with_table(tested, tmp_path / "cohort")
+    table.to_csv(cohort / "cohort.csv", index=False)
+    mri, slide = (untrained(name, tmp_path / f"{name}.safetensors") for name in ("resnet50", "osnet"))
+    said = "a slide came, resnet50-compact needs an MRI; add it to the cohort, or take other weights"
+    for against in ((), (slide,)):
+        told = run(cohort, tmp_path / f"out{len(against)}", weights=mri, against=against)
+        assert [(row["case_id"], row["why"]) for row in told["refused"]] == [(table["case_id"][0], said)]
+        assert told["accuracy"]["n"] == 1
+    assert told["against"]["osnet-compact"]["accuracy"]["n"] == 2
+    table.head(1).to_csv(cohort / "cohort.csv", index=False)
+    with pytest.raises(InputError, match=r"no case could be predicted; of .* it was said: a slide came, resnet50"):
+        run(cohort, tmp_path / "none", weights=mri)
+
+
+def test_a_refused_case_is_tried_again_and_an_answered_one_is_not(
+    tested: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def clean(answer: str) -> pd.DataFrame:
+        def said(_: object, row: dict) -> list[dict]:
+            if answer == "refused":
+                raise InputError("its file is missing")
+            assert answer == "given", "computed again"
+            return [{"case_id": row["case_id"], "model": "m", "given": "both", "p_malignant": 0.5}]
+
+        monkeypatch.setattr(cohort_run._Worker, "_clean", said)
+        return cohort_run.run(tested, tmp_path, chosen=ONE, settings=FAST).rows
+
+    assert clean("refused")["problem"].tolist() == ["its file is missing"] * 5
+    assert clean("given")["problem"].isna().all()
+    assert clean("kept")["problem"].isna().all()
+    for part in (tmp_path / "parts").glob("*.json"):  # as an earlier version kept refusals
+        part.write_text(json.dumps([{"case_id": part.name[:11], "problem": "its file is missing"}]), encoding="utf-8")
+    assert clean("given")["problem"].isna().all()
+
+
 def test_a_cohort_that_cannot_be_used_is_one_sentence(tested: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no row with split = test"):
         run(with_table(tested, tmp_path / "train", split="train"), tmp_path / "out")
@@ -259,6 +306,51 @@ def test_the_trend_of_the_gate_and_the_loss_at_level_3_by_hand() -> None:
     assert trend["accuracy_loss_level3"]["value"] == pytest.approx(1 / 4)
     assert [row["level"] for row in found["corruptions"]["pen"]] == list(range(6))
     assert found["corruptions"]["pen"][3]["accuracy"]["value"] == 0.75
+
+
+def answers(model: str, p: np.ndarray, *, per_patient: int = 1) -> pd.DataFrame:
+    """What a model said of cases of which the first half are malignant."""
+    n = len(p)
+    return pd.DataFrame(
+        {
+            "case_id": [f"c{i}" for i in range(n)], "patient_id": [f"p{i // per_patient}" for i in range(n)],
+            "malignant": np.repeat([1.0, 0.0], n // 2), "model": model, "given": "both", "problem": None,
+            "corruption": None, "level": 0, "p_malignant": p,
+        }
+    )  # fmt: skip
+
+
+def page_of(frame: pd.DataFrame) -> str:
+    """The page that cmssd evaluate writes, of the model "m" of a made-up frame."""
+    about = {"model": "m", "model_id": "m-1", "trained": "nothing", "predicted": 1, "threshold": 0.5, "oracle": None}
+    return render(
+        summarise(frame, "m") | about | {"models": {}, "settings": {"split": "test", "drop": None}},
+        name="cohort",
+        severities=[],
+    )
+
+
+def test_the_share_malignant_is_as_sure_as_there_are_patients() -> None:
+    found = summarise(answers("m", np.linspace(0.9, 0.1, 80), per_patient=10), "m")["prevalence"]
+    alone = summarise(answers("m", np.linspace(0.9, 0.1, 80)), "m")["prevalence"]
+    assert found["value"] == alone["value"] == 0.5
+    assert found["high"] - found["low"] > 2 * (alone["high"] - alone["low"])
+
+
+def test_models_on_several_cases_a_patient_are_compared_without_mcnemars_p() -> None:
+    rng = np.random.default_rng(0)
+    frames = [answers(name, rng.uniform(0, 1, 60), per_patient=2) for name in ("m", "other")]
+    found = summarise(pd.concat(frames), "m")["against"]["other"]["mcnemar"]
+    assert (found["p"], found["n"]) == (None, 60)
+    assert "patients have several cases: no test" in page_of(pd.concat(frames))
+    assert apart(frames[:1], frames[1:])["largest_p"] == {"mcnemar": None, "auc": None}
+
+
+def test_a_score_without_an_interval_is_shown_with_the_reason() -> None:
+    parted, flat = np.repeat([0.9, 0.1], 20), np.full(40, 0.5)
+    text = page_of(pd.concat([answers("m", flat), answers("parted", parted)]))
+    assert "no interval: all cases have the same score" in text
+    assert "no interval, no test" in text
 
 
 LIMITS = Limits(
@@ -376,6 +468,25 @@ def test_a_card_says_what_its_own_model_reads_and_gives(name: str, tmp_path: Pat
     assert ("MRI contrasts" in text) == ("mri" in kind.needs)
     assert ("H&E patches" in text) == ("he" in kind.needs)
     assert "seed paper" not in text
+
+
+def test_a_promise_counts_each_patient_once_by_the_worst_of_his_cases() -> None:
+    rng = np.random.default_rng(0)
+    label, who = np.arange(120) < 24, np.arange(120) // 3  # 8 malignant patients, 32 benign ones, three cases each
+    frame = pd.DataFrame(
+        {
+            "patient_id": [f"p{i}" for i in who], "malignant": label.astype(float), "maps": True,
+            "p_malignant": np.where(label, 0.9, 0.1) + rng.uniform(-0.05, 0.05, 120),
+            "severity_pct": 10.0, "severity_true": 10 + rng.uniform(0, 5, 120),
+        }
+    )  # fmt: skip
+    found = _limits(frame, 0.9)
+    assert found is not None
+    worst = (frame["severity_true"] - 10)[~label].groupby(who[~label]).max()
+    assert found.severity_half["benign"] == pytest.approx(sorted(worst)[30 - 1])  # ceil(33 x 0.9) of 32
+    assert found.severity_half["malignant"] is None  # 8 patients cannot promise 90 %
+    assert found.set_limit["malignant"] is None
+    assert _limits(frame[who < 16], 0.9) is None  # 16 patients in 48 cases
 
 
 def test_too_small_a_val_split_is_refused(tested: Path, tmp_path: Path) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
 from monai.metrics import compute_dice, compute_hausdorff_distance, compute_iou
+from scipy.optimize import minimize
 from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, roc_auc_score, roc_curve
 
-from cmssd_core.evaluation import agreement, calibration, distance, overlap, roc
+from cmssd_core.evaluation import agreement, calibration, distance, metrics, overlap, roc
 from cmssd_core.evaluation.metrics import absent, mean, share, shown
 
 
@@ -43,6 +46,28 @@ def test_a_patient_with_many_cases_counts_as_one_in_the_interval() -> None:
     assert clustered.high - clustered.low == pytest.approx(expected, rel=0.15)
 
 
+def test_all_right_of_repeated_patients_is_as_sure_as_so_many_patients() -> None:
+    who = [f"p{i // 5}" for i in range(100)]
+    for right in (True, False):
+        found, twenty = share(np.full(100, right), who), share(np.full(20, right))
+        assert (found.value, found.n) == (float(right), 100)
+        assert (found.low, found.high) == (twenty.low, twenty.high)
+    assert share(np.full(100, True), [f"p{i // 20}" for i in range(100)]).low is None  # five patients
+
+
+def test_resamples_are_drawn_some_at_a_time_and_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).standard_normal(3000)
+    drawn = np.random.default_rng(0).multinomial(3000, np.full(3000, 1 / 3000), 50)
+    monkeypatch.setattr(metrics, "RESAMPLES", 50)
+    monkeypatch.setattr(metrics, "AT_ONCE", 3000 * 7)
+    tracemalloc.start()
+    found = mean(values)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (found.low, found.high) == pytest.approx(np.percentile(drawn @ values / 3000, (2.5, 97.5)), rel=1e-12)
+    assert peak < drawn.nbytes
+
+
 def test_the_area_is_scikit_learns_with_ties_too() -> None:
     label, p = scores()
     for score in (p, np.round(p, 1)):
@@ -67,6 +92,25 @@ def test_a_perfect_area_still_has_doubt() -> None:
     assert (found.value, found.high) == (1.0, 1.0)
     assert found.low == pytest.approx(0.025 ** (1 / 10))
     assert roc.auc(label, -label.astype(float)).high < 1
+
+
+def test_a_perfect_area_of_repeated_patients_is_as_sure_as_the_smaller_class_has_patients() -> None:
+    label, who = np.arange(90) < 30, [f"p{i // 3}" for i in range(90)]
+    found = roc.auc(label, label.astype(float), who)
+    assert (found.value, found.high) == (1.0, 1.0)
+    assert found.low == pytest.approx(0.025 ** (1 / 10))
+    assert roc.auc(label, label.astype(float), [f"p{i // 6}" for i in range(90)]).low is None  # five malignant patients
+
+
+@pytest.mark.parametrize("who", [None, [f"p{i // 3}" for i in range(90)]])
+def test_a_constant_score_has_an_area_and_no_interval(who: list[str] | None) -> None:
+    label = np.arange(90) < 45
+    found = roc.auc(label, np.full(90, 0.3), who)
+    assert (found.value, found.low, found.high) == (0.5, None, None)
+    assert "the same score" in str(found.reason)
+    apart = roc.difference(label, label.astype(float), np.full(90, 0.3), who)
+    assert (apart.value, apart.low, apart.high, apart.p) == (0.5, None, None, None)
+    assert "no test" in str(apart.reason)
 
 
 def test_delongs_paired_test_agrees_with_the_bootstrap_and_sees_no_difference_with_itself() -> None:
@@ -103,6 +147,14 @@ def test_mcnemar_is_the_exact_binomial_of_the_discordant_pairs() -> None:
     assert (found.only_first, found.only_second, found.n) == (10, 2, 17)
     assert found.p == pytest.approx(2 * (1 + 12 + 66) / 2**12)
     assert roc.mcnemar(one, one).p == 1.0
+
+
+def test_mcnemar_is_not_made_of_several_cases_a_patient() -> None:
+    one, other = np.arange(20) < 15, np.arange(20) < 5
+    found = roc.mcnemar(one, other, [f"p{i // 2}" for i in range(20)])
+    assert (found.only_first, found.only_second, found.n, found.p) == (10, 0, 20, None)
+    assert "several cases" in str(found.reason)
+    assert roc.mcnemar(one, other, [f"p{i}" for i in range(20)]).p == roc.mcnemar(one, other).p
 
 
 def masks(seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -169,6 +221,41 @@ def test_calibration_slope_is_that_of_a_logistic_regression() -> None:
     assert "part the classes" in str(parted.reason)
 
 
+@pytest.mark.parametrize("sure", [0.01, 0.3, 3.0, 10.0, 30.0])
+def test_calibration_slope_is_found_however_sure_a_model_is(sure: float) -> None:
+    label, p = scores(300, seed=2)
+    p = 1 / (1 + np.exp(-sure * (np.log(p / (1 - p)) + 1.5)))
+    logits = calibration.logit(p)
+    found = minimize(
+        lambda b: (np.logaddexp(0, b[0] * logits + b[1]) - label * (b[0] * logits + b[1])).mean(), [1 / sure, 0.0],
+        method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-14, "maxiter": 5000},
+    )  # fmt: skip
+    slope, intercept = calibration.slope(label, p)
+    assert (slope.value, intercept.value) == pytest.approx(found.x, rel=1e-3)
+    assert slope.low < slope.value < slope.high
+
+
+def test_intervals_of_slope_and_limits_are_those_of_patients_not_of_cases() -> None:
+    """Six rows of each patient say no more than one of them."""
+    label, p = scores(60)
+    again, who = np.repeat(np.arange(60), 6), [f"p{i}" for i in np.repeat(np.arange(60), 6)]
+    for one, six in zip(calibration.slope(label, p), calibration.slope(label[again], p[again], who), strict=True):
+        assert six.value == pytest.approx(one.value, abs=1e-6)
+        assert six.high - six.low == pytest.approx(one.high - one.low, rel=0.35)
+    found, truth = p + 0.1 * label, np.linspace(0, 1, 60)
+    one, six = (agreement.bland_altman(*a) for a in ((found, truth), (found[again], truth[again], who)))
+    for edge in ("lower", "upper"):
+        few, many = getattr(one, edge), getattr(six, edge)
+        assert many.value == pytest.approx(few.value, rel=0.02)
+        assert many.high - many.low == pytest.approx(few.high - few.low, rel=0.35)
+
+
+def test_no_slope_has_the_true_reason() -> None:
+    label = np.arange(40) < 10
+    assert "the same probability" in str(calibration.slope(label, np.full(40, 0.3))[0].reason)
+    assert "part the classes" in str(calibration.slope(label, np.where(label, 0.2, 0.9))[0].reason)
+
+
 def test_temperature_undoes_what_was_multiplied_in() -> None:
     rng = np.random.default_rng(0)
     logits = 2 * rng.standard_normal(20_000)
@@ -206,6 +293,17 @@ def test_mahalanobis_is_scikit_learns_and_knows_a_stranger() -> None:
     fresh = rng.standard_normal((500, 6)) * np.arange(1, 7)
     assert (distance.distance(fresh, cloud.means, cloud.precision) > cloud.limit).mean() < 0.05
     assert (distance.distance(fresh + 30, cloud.means, cloud.precision) > cloud.limit).all()
+
+
+def test_the_limit_of_a_cloud_holds_for_patients_it_has_not_seen() -> None:
+    """Cases of one patient resemble one another: left out case by case, the others have told of it already."""
+    rng = np.random.default_rng(0)
+    patients = rng.standard_normal((60, 10))
+    who = np.repeat(np.arange(60), 5)
+    seen = patients[who] + 0.05 * rng.standard_normal((300, 10))
+    fresh = rng.standard_normal((2000, 10))
+    cloud = distance.fit(seen, np.zeros(300, bool), [f"p{i}" for i in who])
+    assert (distance.distance(fresh, cloud.means, cloud.precision) > cloud.limit).mean() < 0.03
 
 
 def test_what_is_short_of_one_is_never_shown_as_one() -> None:

@@ -14,6 +14,8 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 from streamlit.testing.v1 import AppTest
 
 from cmssd_core.config import settings
+from cmssd_core.evaluation.metrics import Figure
+from cmssd_core.evaluation.roc import Difference, McNemar
 from cmssd_core.listing import gflop, parts
 from cmssd_core.models import MODELS
 from cmssd_core.run_folder import history
@@ -134,6 +136,13 @@ def test_no_mean_is_taken_over_two_stages():
 def test_a_figure_just_short_of_one_is_no_quotation():
     assert told.cell(">0.999 (0.99 to >0.999)") == "\\>0.999 (0.99 to >0.999)"
     assert told.cell("0.5") == "0.5"
+
+
+def test_a_figure_without_an_interval_says_why():
+    flat = Figure(0.5, None, None, 90, "no interval: all cases have the same score")
+    assert told.words(flat) == "0.500 (no interval: all cases have the same score, n = 90)"
+    assert told.difference(Difference(0.5, None, None, 90, None, "no test")) == "+0.500 (no test)"
+    assert told.only_one_right(McNemar(3, 1, 20, None, "no test")) == "3 against 1, no test"
 
 
 def test_the_comparison_is_scikit_learns_on_the_cases_both_answered(tmp_path):

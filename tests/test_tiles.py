@@ -102,6 +102,7 @@ def test_a_table_of_tiles_is_read_whatever_its_columns_are_called(folder: Path) 
         ),
         ({"image": [NAMES[0]], "class": [None]}, "row 2: class nan came"),
         ({"image": ["nowhere.jpg"], "class": ["viable"]}, "row 2, column slide: no file nowhere.jpg"),
+        ({"image": ["x" * 300], "class": ["viable"]}, "row 2, column slide: no file xxx"),
         ({"image": [NAMES[0]]}, "no column tissue_class"),
         ({"class": ["viable"]}, "no column slide"),
     ],
@@ -111,6 +112,19 @@ def test_a_broken_table_of_tiles_is_refused_in_a_sentence(rows, said: str, folde
     with pytest.raises(InputError, match=said) as mistake:
         tiles.tiles(folder / "list.csv", mpp=1.0)
     assert len(str(mistake.value).splitlines()) == 1
+
+
+def test_a_name_that_two_folders_hold_is_refused_and_with_its_folder_taken(folder: Path) -> None:
+    for case in ("a", "b"):
+        (folder / case).mkdir()
+        shutil.copy(folder / NAMES[0], folder / case / "tile.jpg")
+    for named, said in (("tile.jpg", "tile.jpg is a/tile.jpg and b/tile.jpg"), ("b/tile.jpg", None)):
+        pd.DataFrame({"image": [named], "class": ["viable"]}).to_csv(folder / "list.csv", index=False)
+        if said is None:
+            assert tiles.tiles(folder / "list.csv", mpp=1.0)[0]["slide"].tolist() == [named]
+            continue
+        with pytest.raises(InputError, match=f"row 2, column slide: {said}, expected one file; name it"):
+            tiles.tiles(folder / "list.csv", mpp=1.0)
 
 
 def test_tiles_are_told_from_a_cohort_of_cases(folder: Path, cohort: Path) -> None:

@@ -5,22 +5,26 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny import tiny_cohort
 
 from cmssd_core import cohort as cohorts
-from cmssd_core import recipe, samples
+from cmssd_core import recipe, run_folder, samples
 from cmssd_core.config import Settings
 from cmssd_core.losses import LossWeights
 from cmssd_core.models.cmssd import CMSSD
@@ -69,7 +73,15 @@ def rows_of(out: Path) -> list[dict[str, str]]:
 
 
 def test_a_run_leaves_what_it_promises(finished: Path) -> None:
-    expected = {"config.json", "environment.json", "metrics.csv", "curves.html", "weights.safetensors", CHECKPOINT}
+    expected = {
+        "config.json",
+        "cohort.json",
+        "environment.json",
+        "metrics.csv",
+        "curves.html",
+        "weights.safetensors",
+        CHECKPOINT,
+    }
     assert expected <= {p.name for p in finished.iterdir()}
     assert [int(row["step"]) for row in rows_of(finished)] == list(range(7))
     assert [row["stage"] for row in rows_of(finished)] == ["damage", "slide", *["windows"] * 2, *["both"] * 3]
@@ -138,6 +150,35 @@ def test_a_run_folder_is_not_overwritten_without_resume(finished: Path, cohort: 
         train(cohort, finished, settings=TINY_RUN)
     with pytest.raises(InputError, match="other settings"):
         train(cohort, finished, settings=replace(TINY_RUN, seed=2), resume=True)
+
+
+def test_a_run_goes_on_with_its_own_cases_alone(finished: Path, cohort: Path, tmp_path: Path) -> None:
+    table, out = cohorts.read(cohort), tmp_path / "run"
+    out.mkdir()
+    for name in ("config.json", "cohort.json", "weights.safetensors"):
+        shutil.copy(finished / name, out)
+    others = {
+        "a case less": table.iloc[1:],
+        "another order": table.iloc[::-1],
+        "another label": table.assign(malignant=1 - table["malignant"]),
+        "another split": table.assign(split=["val", *table["split"][1:]]),
+        "another fold": cohorts.use_fold(table.assign(fold=[1.0, 2.0, 3.0, 3.0]), 1, val=True),
+    }
+    for other in others.values():
+        counts = other["split"].value_counts()
+        said = f"{counts.get('train', 0)} train and {counts.get('val', 0)} val cases came whose rows are not"
+        for going_on in (run_folder.done, partial(run_folder.opened, resume=True)):
+            with pytest.raises(InputError, match=said) as mistake:
+                going_on(out, TINY_RUN, other)
+            assert len(str(mistake.value).splitlines()) == 1
+    tested = pd.concat([table, table.assign(split="test")])
+    for same in (table, tested, table.assign(fold=2.0, note="the user's own")):
+        assert run_folder.done(out, TINY_RUN, same)
+        run_folder.opened(out, TINY_RUN, same, resume=True)
+    (out / "cohort.json").unlink()  # a run of before its cases were kept
+    assert run_folder.done(out, TINY_RUN, others["a case less"])
+    run_folder.opened(out, TINY_RUN, table, resume=True)
+    assert (out / "cohort.json").read_text() == (finished / "cohort.json").read_text()
 
 
 def test_a_cohort_without_training_cases_is_refused(cohort: Path, tmp_path: Path) -> None:
@@ -325,6 +366,37 @@ def test_cases_prepared_for_another_size_or_cohort_are_not_taken_for_these(finis
     assert [p.name for p in (finished / "prepared").iterdir()] == [
         _prepared_as(table, SPECS["compact"], Settings(n4=False))
     ]
+
+
+def test_a_prepared_case_is_made_anew_of_other_files_or_in_another_way(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def prepared(path: Path, key: str, *_: object) -> None:
+        made.append(path.stem)
+        save_file({"x": torch.zeros(1)}, str(path), metadata={"made_of": key})
+
+    monkeypatch.setattr(samples, "_prepare_row", prepared)
+    monkeypatch.setattr(samples, "pool", ThreadPoolExecutor)
+    shutil.copytree(cohort, tmp_path / "cohort")
+    table = cohorts.read(tmp_path / "cohort")
+
+    def again() -> list[str]:
+        made.clear()
+        spec = CMSSD("compact").spec
+        samples.prepare_cohort(table, tmp_path / "cohort", tmp_path / "kept", spec=spec, settings=Settings())
+        return list(made)
+
+    assert again() == table["case_id"].tolist()
+    assert again() == []
+    mask = tmp_path / "cohort" / table["tumour_mask"][2]  # corrected under the same name
+    os.utime(mask, ns=(mask.stat().st_atime_ns, mask.stat().st_mtime_ns + 1000))
+    assert again() == [table["case_id"][2]]
+    save_file({"x": torch.zeros(1)}, str(tmp_path / "kept" / f"{table['case_id'][1]}.safetensors"))  # of before
+    assert again() == [table["case_id"][1]]
+    monkeypatch.setattr(samples, "PIPELINE", samples.PIPELINE + 1)
+    assert again() == table["case_id"].tolist()
 
 
 def test_a_run_can_start_from_other_weights(finished: Path, cohort: Path, tmp_path: Path) -> None:

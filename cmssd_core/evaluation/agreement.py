@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cmssd_core.evaluation.metrics import FEWEST, Z95, Figure, Patients, Values, absent, mean, resampled
+from cmssd_core.evaluation.metrics import FEWEST, Z95, Figure, Patients, Values, absent, clusters, mean, resampled
 
 
 @dataclass(frozen=True)
@@ -24,21 +24,32 @@ class BlandAltman:
 
 
 def bland_altman(found: Values, truth: Values, patients: Patients = None) -> BlandAltman:
-    """Bias and limits of agreement (Bland and Altman, Lancet 1986); the standard error of a limit is sqrt(3 / n) SD."""
+    """Bias and limits of agreement (Bland and Altman, Lancet 1986); the standard error of a limit is sqrt(3 / n) SD.
+
+    Where a patient has several rows, the limits' intervals are a bootstrap over patients.
+    """
     apart, middle = found - truth, (found + truth) / 2
     n = len(apart)
     if n < FEWEST:
         few = absent(f"fewer than {FEWEST} cases", n)
         return BlandAltman(mean(apart, patients) if n else few, few, few, None)
-    deviation, centre = float(apart.std(ddof=1)), float(apart.mean())
-    error = Z95 * np.sqrt(3 / n) * deviation
-    limits = [
-        Figure(edge, float(edge - error), float(edge + error), n)
-        for edge in (centre - Z95 * deviation, centre + Z95 * deviation)
-    ]
+    limits = [_limit(apart, side * Z95, patients) for side in (-1, 1)]
     spread = middle - middle.mean()
     slope = float((spread @ apart) / (spread @ spread)) if (spread @ spread) > 0 else None
     return BlandAltman(mean(apart, patients), limits[0], limits[1], slope)
+
+
+def _limit(apart: Values, deviations: float, patients: Patients) -> Figure:
+    """Mean of the differences and so many of their standard deviations."""
+
+    def limit(rows: npt.NDArray[np.intp]) -> float:
+        return float(apart[rows].mean() + deviations * apart[rows].std(ddof=1))
+
+    n = len(apart)
+    if clusters(patients, n)[1]:
+        return resampled(limit, n, patients)
+    value, error = limit(np.arange(n)), Z95 * np.sqrt(3 / n) * float(apart.std(ddof=1))
+    return Figure(value, float(value - error), float(value + error), n)
 
 
 def icc_a1(ratings: Values) -> float | None:

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
-from cmssd_core.evaluation.metrics import FEWEST, Z95, Bools, Figure, Patients, Values, absent, resampled, share
+from cmssd_core.evaluation.metrics import (
+    FEWEST,
+    Z95,
+    Bools,
+    Figure,
+    Patients,
+    Values,
+    absent,
+    clusters,
+    resampled,
+    share,
+)
 
 BINS = 10
 FURTHEST = 30.0  # logits beyond this are cut: p of 1 - 1e-13 has no finite logit in half precision
@@ -64,27 +76,64 @@ def ece(malignant: Bools, p: Values, patients: Patients = None, *, seed: int = 0
     return resampled(lambda rows: expected_error(malignant[rows], p[rows]), len(p), patients, seed=seed)
 
 
-def slope(malignant: Bools, p: Values) -> tuple[Figure, Figure]:
-    """Slope and intercept of the logistic regression of the label on logit p (1 and 0 are perfect), Wald intervals."""
+def slope(malignant: Bools, p: Values, patients: Patients = None, *, seed: int = 0) -> tuple[Figure, Figure]:
+    """Slope and intercept of the logistic regression of the label on logit p (1 and 0 are perfect).
+
+    Wald intervals; bootstrap over patients where a patient has several rows.
+    """
     n = len(p)
-    if n < FEWEST or malignant.all() or not malignant.any():
-        none = absent("too few cases, or one label only", n)
-        return none, none
-    x = np.stack([logit(p), np.ones(n)], axis=1)
-    y, beta = malignant.astype(float), np.array([1.0, 0.0])
-    for _ in range(50):
+    reason = _no_slope(malignant, p)
+    if reason is not None:
+        return absent(reason, n), absent(reason, n)
+    if clusters(patients, n)[1]:
+
+        def drawn(which: int, rows: npt.NDArray[np.intp]) -> float | None:
+            none = _no_slope(malignant[rows], p[rows]) is not None
+            return None if none else float(_regression(malignant[rows], p[rows])[0][which])
+
+        both = [resampled(partial(drawn, which), n, patients, seed=seed) for which in (0, 1)]
+        return both[0], both[1]
+    beta, errors = _regression(malignant, p)
+    value = [Figure(float(b), float(b - e), float(b + e), n) for b, e in zip(beta, Z95 * errors, strict=True)]
+    return value[0], value[1]
+
+
+def _no_slope(malignant: Bools, p: Values) -> str | None:
+    """Why the regression of the label on logit p has no finite slope; None where it has one."""
+    if len(p) < FEWEST or malignant.all() or not malignant.any():
+        return "too few cases, or one label only"
+    if np.ptp(logit(p)) < 1e-6:
+        return "all cases were given the same probability, so no slope can be fitted"
+    positive, negative = p[malignant], p[~malignant]
+    if positive.min() >= negative.max() or positive.max() <= negative.min():
+        return "the probabilities part the classes, so no slope can be fitted"
+    return None
+
+
+def _regression(malignant: Bools, p: Values) -> tuple[Values, Values]:
+    """Slope and intercept of the label on logit p, and their standard errors: Newton's method, halving what overshoots.
+
+    Starts from (0, 0) on a standardised logit: from a slope of 1 a full step runs away where a model is too sure.
+    """
+    x = logit(p)
+    middle, spread = x.mean(), x.std()
+    x = np.stack([(x - middle) / spread, np.ones(len(x))], axis=1)
+    y, beta = malignant.astype(float), np.zeros(2)
+
+    def loss(beta: Values) -> float:
+        return float((np.logaddexp(0, x @ beta) - y * (x @ beta)).sum())
+
+    for _ in range(100):
         q = expit(x @ beta)
-        hessian = x.T @ (x * (q * (1 - q))[:, None])
-        if np.linalg.cond(hessian) > 1e10:
+        inverse = np.linalg.inv(x.T @ (x * (q * (1 - q))[:, None]))
+        step = inverse @ (x.T @ (y - q))
+        while np.abs(step).max() > 1e-9 and loss(beta + step) > loss(beta):
+            step = step / 2
+        beta = beta + step
+        if np.abs(step).max() <= 1e-9:
             break
-        step = np.linalg.solve(hessian, x.T @ (y - q))
-        beta = beta + np.clip(step, -2, 2)
-        if np.abs(step).max() < 1e-9:
-            errors = Z95 * np.sqrt(np.diag(np.linalg.inv(hessian)))
-            value = [Figure(float(b), float(b - e), float(b + e), n) for b, e in zip(beta, errors, strict=True)]
-            return value[0], value[1]
-    none = absent("the probabilities part the classes without error, so no slope can be fitted", n)
-    return none, none
+    back = np.array([[1 / spread, 0.0], [-middle / spread, 1.0]])  # to the logit as it was
+    return back @ beta, np.sqrt(np.diag(back @ inverse @ back.T))
 
 
 def temperature(malignant: Bools, logits: Values) -> float:

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.covariance import LedoitWolf
 
-Values = npt.NDArray[np.float64]
+from cmssd_core.evaluation.metrics import Patients, Values, clusters
+
 FOLDS = 5
 
 
@@ -24,9 +25,9 @@ class Cloud:
     limit: float
 
 
-def fit(features: Values, labels: npt.NDArray[np.bool_], *, share: float = 0.99) -> Cloud:
-    """A Cloud of features (case, feature); the limit is cross-fitted, as a fit flatters the cases it has seen."""
-    fold = np.arange(len(features)) % FOLDS
+def fit(features: Values, labels: npt.NDArray[np.bool_], patients: Patients = None, *, share: float = 0.99) -> Cloud:
+    """A Cloud of features (case, feature); the limit is cross-fitted, as a fit flatters the patients it has seen."""
+    fold = clusters(patients, len(features))[0] % FOLDS
     left_out = [
         distance(features[fold == k], *_moments(features[fold != k], labels[fold != k]))
         for k in range(FOLDS)

@@ -73,7 +73,8 @@ def repeated(runs: Frames) -> Told:
 def apart(one: Frames, other: Frames) -> Told:
     """`one` less `other` on the cases both answered: differences of FIGURES, and a paired test for each pair of runs.
 
-    tests: McNemar and DeLong, run by run in the given order. largest_p: of all pairs of runs; None where one is.
+    tests: McNemar and DeLong, run by run in the given order. largest_p: of all pairs of runs; None where one is, as
+    both are where patients have several cases.
     """
     frames = _aligned([*one, *other])
     first, second = frames[: len(one)], frames[len(one) :]

@@ -13,6 +13,8 @@ from scipy.stats import binomtest, norm, rankdata
 
 from cmssd_core.evaluation.metrics import FEWEST, Z95, Bools, Figure, Patients, Values, absent, clusters, resampled
 
+NO_SPREAD = "no interval, no test: every case adds the same to the difference"
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -28,12 +30,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class McNemar:
-    """Cases only the first got right, cases only the second got right, and the exact two-sided p."""
+    """Cases only the first got right, cases only the second got right, and the exact two-sided p; None: `reason`."""
 
     only_first: int
     only_second: int
     n: int
-    p: float
+    p: float | None
+    reason: str | None = None
 
 
 def area(malignant: Bools, score: Values) -> float | None:
@@ -49,8 +52,8 @@ def area(malignant: Bools, score: Values) -> float | None:
 def auc(malignant: Bools, score: Values, patients: Patients = None, *, seed: int = 0) -> Figure:
     """Area under the ROC curve with DeLong's interval on the logit scale; bootstrap where a patient has several rows.
 
-    At an area of 1 DeLong's variance is 0; the low end is then Clopper and Pearson's for as many hits of as many tries
-    as the smaller class has cases.
+    At an area of 0 or 1 DeLong's variance is 0, and every draw gives it again; the other end is then Clopper and
+    Pearson's for as many hits of as many tries as the smaller class has patients. A constant score has no interval.
     """
     value = area(malignant, score)
     if value is None:
@@ -58,20 +61,29 @@ def auc(malignant: Bools, score: Values, patients: Patients = None, *, seed: int
     positive, negative = int(malignant.sum()), int((~malignant).sum())
     if min(positive, negative) < FEWEST:
         return Figure(value, None, None, len(score))
-    if clusters(patients, len(score))[1]:
-        return resampled(lambda rows: area(malignant[rows], score[rows]), len(score), patients, seed=seed)
-    v10, v01 = _placements(malignant, score)
-    error = float(np.sqrt(v10.var(ddof=1) / positive + v01.var(ddof=1) / negative))
-    if value in (0.0, 1.0) or error == 0:
-        bound = 0.025 ** (1 / min(positive, negative))
+    if np.ptp(score) == 0:
+        return Figure(value, None, None, len(score), "no interval: all cases have the same score")
+    codes, repeated = clusters(patients, len(score))
+    if value in (0.0, 1.0):
+        fewest = min(len(np.unique(codes[rows])) for rows in (malignant, ~malignant))
+        if fewest < FEWEST:
+            return Figure(value, None, None, len(score))
+        bound = 0.025 ** (1 / fewest)
         return Figure(value, bound, 1.0, len(score)) if value > 0.5 else Figure(value, 0.0, 1 - bound, len(score))
+    if repeated:
+        return resampled(lambda rows: area(malignant[rows], score[rows]), len(score), patients, seed=seed)
+    error = _error(*_placements(malignant, score))
     logit, width = np.log(value / (1 - value)), Z95 * error / (value * (1 - value))
     low, high = 1 / (1 + np.exp(-(logit - width))), 1 / (1 + np.exp(-(logit + width)))
     return Figure(value, float(low), float(high), len(score))
 
 
 def difference(malignant: Bools, one: Values, other: Values, patients: Patients = None, *, seed: int = 0) -> Difference:
-    """Area of `one` less area of `other` on the same cases, DeLong's paired test (bootstrap with repeated patients)."""
+    """Area of `one` less area of `other` on the same cases, DeLong's paired test (bootstrap with repeated patients).
+
+    Where each case adds the same to a gap (one parts the classes, the other is constant) nothing tells its doubt: no
+    interval and no p.
+    """
     first, second = area(malignant, one), area(malignant, other)
     n = len(malignant)
     if first is None or second is None:
@@ -86,14 +98,20 @@ def difference(malignant: Bools, one: Values, other: Values, patients: Patients 
             return None if a is None or b is None else a - b
 
         found = resampled(apart, n, patients, seed=seed)
+        if gap and found.low is not None and found.low == found.high:
+            return Difference(gap, None, None, n, None, NO_SPREAD)
         return Difference(gap, found.low, found.high, n, None, "patients with several cases: interval, no test")
-    v10, v01 = (np.stack(pair) for pair in zip(_placements(malignant, one), _placements(malignant, other), strict=True))
-    spread = np.cov(v10) / v10.shape[1] + np.cov(v01) / v01.shape[1]
-    error = float(np.sqrt(max(spread[0, 0] + spread[1, 1] - 2 * spread[0, 1], 0.0)))
-    if error == 0:
-        return Difference(gap, gap, gap, n, 1.0 if gap == 0 else 0.0)
+    v10, v01 = (a - b for a, b in zip(_placements(malignant, one), _placements(malignant, other), strict=True))
+    error = _error(v10, v01)
+    if error < 1e-9:  # 0, but for rounding
+        return Difference(gap, None, None, n, None, NO_SPREAD) if gap else Difference(0.0, 0.0, 0.0, n, 1.0)
     p = float(2 * norm.sf(abs(gap) / error))
     return Difference(gap, gap - Z95 * error, gap + Z95 * error, n, p)
+
+
+def _error(v10: Values, v01: Values) -> float:
+    """DeLong's standard error of the mean of such placements."""
+    return float(np.sqrt(v10.var(ddof=1) / len(v10) + v01.var(ddof=1) / len(v01)))
 
 
 def _placements(malignant: Bools, score: Values) -> tuple[Values, Values]:
@@ -172,8 +190,13 @@ def curve(malignant: Bools, score: Values) -> list[tuple[float, float]]:
     return [(float(x), float(y)) for x, y in points[np.concatenate([[True], turns, [True]])]]
 
 
-def mcnemar(one_right: Bools, other_right: Bools) -> McNemar:
-    """McNemar's exact test of two classifiers on the same cases, on those where just one is right."""
+def mcnemar(one_right: Bools, other_right: Bools, patients: Patients = None) -> McNemar:
+    """McNemar's exact test of two classifiers on the same cases, on those where just one is right.
+
+    No p where a patient has several cases: the test counts each as if it were a patient of its own.
+    """
     first, second = int((one_right & ~other_right).sum()), int((~one_right & other_right).sum())
+    if clusters(patients, len(one_right))[1]:
+        return McNemar(first, second, len(one_right), None, "patients have several cases: no test")
     p = float(binomtest(first, first + second).pvalue) if first + second else 1.0
     return McNemar(first, second, len(one_right), p)

@@ -83,8 +83,9 @@ def by_group(rows: pd.DataFrame, chosen: Mapping[str, Bools], name: str, *, thre
     told = {}
     for group, kept in chosen.items():
         figure = FIGURES[name](rows[kept], threshold)
-        few = figure.n < FEWEST_IN_SLICE or figure.low is None
-        told[group] = absent("too few", figure.n) if few else figure
+        few = figure.n < FEWEST_IN_SLICE
+        why = "too few" if few or figure.reason is None else figure.reason
+        told[group] = absent(why, figure.n) if few or figure.low is None else figure
     return told
 
 

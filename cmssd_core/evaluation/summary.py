@@ -29,10 +29,10 @@ def summarise(frame: pd.DataFrame, subject: str) -> Told:
     mine = clean[clean["model"] == subject]
     fused = mine[mine["given"] == "both"]
     others = [str(name) for name in clean["model"].dropna().unique() if name != subject]
-    labels = fused["malignant"].dropna()
+    known = fused[fused["malignant"].notna()]
     return {
         **figures(fused),
-        "prevalence": plain(share(labels.to_numpy() == 1)),
+        "prevalence": plain(share(_label(known), known["patient_id"].to_numpy())),
         "cases": int(frame["case_id"].nunique()),
         "patients": int(frame["patient_id"].nunique()),
         "refused": _refused(frame),
@@ -145,7 +145,7 @@ def calibrated(rows: pd.DataFrame) -> Told:
     if known.empty:
         return {"ece": plain(absent("no case has a label")), "table": []}
     truth, p, who = _label(known), _numbers(known, "p_malignant"), known["patient_id"].to_numpy()
-    slope, intercept = calibration.slope(truth, p)
+    slope, intercept = calibration.slope(truth, p, who)
     table = [asdict(b) | {"malignant": plain(b.malignant)} for b in calibration.reliability(truth, p, who)]
     ece = calibration.ece(truth, p, who)
     return {"ece": plain(ece), "slope": plain(slope), "intercept": plain(intercept), "table": table}
@@ -164,14 +164,17 @@ def severity_agreement(rows: pd.DataFrame) -> Told:
 
 
 def compared(one: pd.DataFrame, other: pd.DataFrame) -> Told:
-    """Paired tests on the cases both answered: McNemar on being right, DeLong on the areas; `one` less `other`."""
+    """Paired tests on the cases both answered: McNemar on being right, DeLong on the areas; `one` less `other`.
+
+    A test whose p is None says why in its reason.
+    """
     pairs = one.merge(other, on="case_id", suffixes=("", "_other"))
     pairs = pairs[pairs["malignant"].notna()]
     if pairs.empty:
         return {"mcnemar": None, "auc_difference": plain(absent("no labelled case has both answers"))}
     truth, who = _label(pairs), pairs["patient_id"].to_numpy()
     p, q = _numbers(pairs, "p_malignant"), _numbers(pairs, "p_malignant_other")
-    test = roc.mcnemar((p >= THRESHOLD) == truth, (q >= THRESHOLD) == truth)
+    test = roc.mcnemar((p >= THRESHOLD) == truth, (q >= THRESHOLD) == truth, who)
     return {"mcnemar": asdict(test), "auc_difference": asdict(roc.difference(truth, p, q, who))}
 
 

@@ -198,7 +198,7 @@ def trust(scope: Scope) -> Trust:
     if not len(p):
         none = absent("no case has a label")
         return Trust((), none, None, none, none, none, None)
-    slope, intercept = calibration.slope(malignant, p)
+    slope, intercept = calibration.slope(malignant, p, who)
     prevalence = float(malignant.mean())
     return Trust(
         tuple(calibration.reliability(malignant, p, who)),

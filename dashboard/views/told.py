@@ -21,7 +21,7 @@ def doubt(figure: Figure, digits: int = 3, *, percent: bool = False, signed: boo
     if figure.value is None:
         return f"{figure.reason or 'not known'}; n = {figure.n}" if figure.n else figure.reason or "not known"
     if figure.low is None or figure.high is None:
-        why = "too few for an interval" if figure.n < 3 * FEWEST else "no interval"
+        why = figure.reason or ("too few for an interval" if figure.n < 3 * FEWEST else "no interval")
         return f"{why}, n = {figure.n:,}"
     low, high = (number(edge, digits, percent=percent, signed=signed) for edge in (figure.low, figure.high))
     return f"95 %: {low} to {high}{' %' if percent else ''}, n = {figure.n:,}"
@@ -70,5 +70,5 @@ def only_one_right(test: McNemar | None) -> str:
     """McNemar's test in words."""
     if test is None:
         return "– (patients have several cases)"
-    p = f"p = {probability(test.p)}".replace("= <", "< ")
+    p = test.reason if test.p is None else f"p = {probability(test.p)}".replace("= <", "< ")
     return f"{test.only_first} against {test.only_second}, {p}"
