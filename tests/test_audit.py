@@ -17,10 +17,11 @@ from cmssd_core.audit import run, traps
 from cmssd_core.audit.examine import AuditSettings, Examiner
 from cmssd_core.audit.probes import PROBES
 from cmssd_core.config import Settings
+from cmssd_core.models import MODELS
 from cmssd_core.report import audit as page
 from cmssd_core.synthetic.cohort import write
 from cmssd_core.types import InputError
-from cmssd_core.weights_file import SHIPPED
+from cmssd_core.weights_file import SHIPPED, WeightsInfo, save
 
 CHEAT = SHIPPED / "cmssd-tiny-cheat.safetensors"
 MARKED = replace(TINY, cases=12, seed=11, shortcut="marker", shortcut_correlation=0.5, split="test")
@@ -122,6 +123,19 @@ def test_without_criteria_and_labels_nothing_is_assessable(marked: Path, program
     table[keep].to_csv(tmp_path / "cohort.csv", index=False)
     told = run.audit(tmp_path, tmp_path / "out", weights=(CHEAT,), chosen=CHOSEN, settings=program)
     assert {each["verdict"] for each in told["verdicts"]} == {"NOT ASSESSABLE"}
+
+
+@pytest.mark.parametrize(("name", "unread"), [("resnet50", "osteoid"), ("osnet", "cortical_destruction")])
+def test_a_criterion_on_what_the_model_does_not_read_is_not_assessable(
+    marked: Path, program: Settings, tmp_path: Path, name: str, unread: str
+) -> None:
+    model, path = MODELS[name]("compact"), tmp_path / "random.safetensors"
+    save(model, path, info=WeightsInfo(model=name, size="compact", trained="nothing", spec=model.spec))
+    told = run.audit(marked, tmp_path, weights=(path,), chosen=replace(CHOSEN, cases=1), settings=program)
+    assert not told["refused"]
+    assert all(case["criteria"][unread] is None for case in told["cases"])
+    gates = next(each for each in told["verdicts"] if each["criterion"] == unread)["gates"]
+    assert {g["level"] for g in gates if g["name"] in ("G2", "G3")} == {"not assessable"}
 
 
 def test_a_method_that_draws_no_map_is_refused_in_one_sentence(marked: Path, program: Settings, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ class Examiner:
         }  # fmt: skip
         shown = self._trapped(subject, case, prepared, found)
         rooms = {name: room(name, case, prepared, subject) for name in subject.images}
-        regions = self._regions(row, case, prepared, found)
+        regions = self._regions(row, case, prepared, found, subject)
         for name, region in regions.items():
             found["criteria"][name] |= {
                 "necessity": measure.necessity(subject, region, rooms[region.modality], plan=self.chosen.plan, rng=rng)
@@ -146,12 +146,14 @@ class Examiner:
                     shown[twin] = traps.Laid("mri", batches[1].inputs["mri"][0, :, 1], pair[2])
         return shown
 
-    def _regions(self, row: Mapping[str, Any], case: Case, prepared: Case, found: Row) -> dict[str, Region]:
-        """Drawn criteria of the case on its prepared images; what two readers agree on goes into `found`."""
+    def _regions(
+        self, row: Mapping[str, Any], case: Case, prepared: Case, found: Row, subject: Subject
+    ) -> dict[str, Region]:
+        """Drawn criteria of the case on what the model reads of it; what two readers agree on goes into `found`."""
         series = pd.Series(dict(row), dtype=object)
         regions = {}
         for name, outline in drawn.outlines(series, self.root, case, self.criteria).items():
-            if outline is None:
+            if outline is None or outline.criterion.modality not in subject.images:
                 found["criteria"][name] = None
                 continue
             mask = drawn.mark(outline, case, prepared).mask[0].numpy()
