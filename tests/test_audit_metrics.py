@@ -180,6 +180,47 @@ def test_patients_are_drawn_whole() -> None:
     assert (drawn[:, 2] == drawn[:, 3]).all()
 
 
+def test_six_patients_can_pass_four_tests_and_chance_passes_no_more_often_than_it_should() -> None:
+    assert gates.necessity(np.array([3.0, 3.4, 2.6, 3.2, 2.8, 3.0]), np.zeros(6)).p < 0.05 / 4
+    rng, drawn = np.random.default_rng(0), resamples.weights(6, None, 0)
+    nothing = rng.normal(size=(2000, 6))
+    p = np.array([resamples.chance(values.mean(), resamples.means(drawn, values), 6) for values in nothing])
+    for level in (0.05, 0.0125):
+        assert (p <= level).mean() == pytest.approx(level, abs=3 * np.sqrt(level / 2000))
+    assert resamples.chance(0.0, np.zeros(1000), 6) == 1
+
+
+def test_what_few_patients_show_often_is_not_counted_often() -> None:
+    who, values = [name for name in "abc" for _ in range(8)], CLEAN[:24]
+    three = {
+        "G1": gates.trap("x", values, values, None, spread=1.0, patients=who),
+        "by": gates.hospitals(values, MALIGNANT[:24], {"coil": ["a"] * 8 + ["b"] * 16}, who)[0],
+        "G2": gates.necessity(values, values, who),
+        "G3": gates.localisation(values, {"random": values}, who),
+        "G4": gates.forbidden("x", values, who),
+        "G5": gates.faithful(values, values, np.array([]), who),
+        "G8": gates.outside(values, values, who, spread=1.0),
+    }
+    assert {gate.level for gate in three.values()} == {"not assessable"}
+    two = ["a", "b"] * 12
+    assert gates.works(values, MALIGNANT[:24], two).level == "not assessable"
+    assert gates.sane(values, patients=two).level == "not assessable"
+    assert gates.stable(values, values, patients=two).level == "not assessable"
+
+
+def test_an_interval_of_patients_seen_often_is_that_of_patients() -> None:
+    each = CLEAN[:8]
+    often, who = each.repeat(5), [name for name in "abcdefgh" for _ in range(5)]
+    asked = {
+        "G6": lambda values, patients: gates.sane(values, patients=patients),
+        "G7": lambda values, patients: gates.stable(values, values, patients=patients),
+        "G8": lambda values, patients: gates.outside(values, 0 * values, patients, spread=1.0),
+    }
+    for ask in asked.values():
+        once, again = ask(each, None), ask(often, who)
+        assert (again.low, again.high) == pytest.approx((once.low, once.high))
+
+
 CLEAN = np.random.default_rng(1).normal(size=40)
 MALIGNANT = np.arange(40) % 2 == 0
 

@@ -157,15 +157,22 @@ def _map_gates(
     told = [row["faithful"][method][modality] for row in had]
     gaps = np.array([each["gap"] for each in told if each.get("gap") is not None], dtype=float)
     found.append(gate.faithful(_column(told, "deletion"), _column(told, "deletion_random"), gaps, _patients(had)))
-    sound = [row["sound"][method][modality] for row in rows if (row["sound"].get(method) or {}).get(modality)]
-    found.append(gate.sane(_known(sound, "scrambled")))
-    found.append(gate.stable(_known(sound, "noise"), _known(sound, "baselines"), _known(sound, "sensitivity_max")))
+    again = [row for row in rows if (row["sound"].get(method) or {}).get(modality)]
+    sound = [row["sound"][method][modality] for row in again]
+
+    def whose(name: str) -> list[str]:
+        return _patients([row for row, told in zip(again, sound, strict=True) if told.get(name) is not None])
+
+    found.append(gate.sane(_known(sound, "scrambled"), patients=whose("scrambled")))
+    steady = (_known(sound, "noise"), _known(sound, "baselines"), _known(sound, "sensitivity_max"))
+    found.append(gate.stable(*steady, patients=whose("noise")))
     if modality == "mri":
         spread = float(_column(rows, "logit").std()) if rows else 0.0
         if spot is not None:
             found.append(gate.hot(spot.found, spot.shift, spread=spread, n=spot.n, pathology=spot.pathology))
-        away = [row["outside"][method] for row in rows if row["outside"].get(method)]
-        found.append(gate.outside(_column(away, "fall"), _column(away, "elsewhere"), spread=spread))
+        apart = [row for row in rows if row["outside"].get(method)]
+        away = [row["outside"][method] for row in apart]
+        found.append(gate.outside(_column(away, "fall"), _column(away, "elsewhere"), _patients(apart), spread=spread))
     return found
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from cmssd_core.explain.resamples import ALPHA, between, chance, means, weights
+from cmssd_core.explain.resamples import ALPHA, between, chance, means, people, weights
 from cmssd_core.explain.screens import HotSpot, auc, pairwise, reversal, told_apart
 
 Floats = npt.NDArray[np.float64]
@@ -21,8 +21,8 @@ Mask = npt.NDArray[np.bool_]
 Level = Literal["pass", "warn", "fail", "not assessable"]
 Verdict = Literal["PASS", "NOT DEMONSTRATED", "FAIL", "NOT ASSESSABLE"]
 
-FEWEST = 6  # cases; with fewer a gate is not assessable
-ENOUGH = 20  # G0: cases of the rarer label from which an AUC that may be chance is a failure
+FEWEST = 6  # patients; with fewer a gate is not assessable
+ENOUGH = 20  # G0: patients of the rarer label from which an AUC that may be chance is a failure
 SPREAD = 0.3  # G0: answers that vary less than this, in logits, are too timid to act on even where they part the cases
 TRAP_PASS, TRAP_FAIL = 0.25, 0.5  # G1: shift by a trap, in standard deviations of the answer
 REVERSAL_FAIL = 0.1  # G1: change of AUC when the trap changes sides
@@ -84,16 +84,17 @@ def works(answers: Floats, malignant: Mask, patients: Sequence[str] | None = Non
     Warns where the AUC is right but the answers hardly differ: the scale of a logit is a matter of training.
     """
     value = auc(answers, malignant)
-    few = min(int(malignant.sum()), int((~malignant).sum()))
-    spread = float(answers.std()) if len(answers) else 0.0
+    n = len(answers)
+    few = min(people(n, patients, malignant), people(n, patients, ~malignant))
+    spread = float(answers.std()) if n else 0.0
     if value is None or few < FEWEST // 2:
-        return _absent("G0", f"{few} cases of the rarer label; at least {FEWEST // 2} are needed", len(answers))
-    low, high = between(pairwise(answers, malignant, None, weights(len(answers), patients, seed)), len(answers))
+        return _absent("G0", f"{few} patients of the rarer label; at least {FEWEST // 2} are needed", n)
+    low, high = between(pairwise(answers, malignant, None, weights(n, patients, seed)), people(n, patients))
     said = f"AUC {value:.2f} ({low:.2f} to {high:.2f}); answers vary by {spread:.2f} logits between cases"
     if spread > SPREAD and low <= 0.5 < value and few < ENOUGH:
-        return _absent("G0", f"{said}: too few cases to tell it from guessing", len(answers))
+        return _absent("G0", f"{said}: too few patients to tell it from guessing", n)
     level: Level = "fail" if low <= 0.5 else "pass" if spread > SPREAD else "warn"
-    return _gate("G0", value, low, high, 0.5, level, said, len(answers), details={"spread": spread})
+    return _gate("G0", value, low, high, 0.5, level, said, n, details={"spread": spread})
 
 
 def trap(
@@ -114,22 +115,22 @@ def trap(
     value: |mean shift| in these. Fails also where the AUC would change by REVERSAL_FAIL if the trap changed sides.
     Warns instead of failing where nothing says that the cohort's cases carry the trap (`named`).
     """
-    n = len(clean)
-    if n < FEWEST:
-        return _absent("G1", f"{n} cases could be given the trap; at least {FEWEST} are needed", n, name)
+    n, count = len(clean), people(len(clean), patients)
+    if count < FEWEST:
+        return _absent("G1", f"{count} patients could be given the trap; at least {FEWEST} are needed", n, name)
     spread = max(spread, 1e-6)
     shift = (trapped - clean) / spread
     value = abs(float(shift.mean()))
     drawn = weights(n, patients, seed)
-    low, high = between(means(drawn, shift), n)
+    low, high = between(means(drawn, shift), count)
     side = np.sign(shift.mean()) or 1.0
     low, high = sorted((float(low * side), float(high * side)))
     turned = turned_low = None
-    if malignant is not None and min(int(malignant.sum()), int((~malignant).sum())) >= FEWEST // 2:
+    if malignant is not None and min(people(n, patients, some) for some in (malignant, ~malignant)) >= FEWEST // 2:
         turned = reversal(clean, trapped, malignant)
         there, against = np.where(malignant, trapped, clean), np.where(malignant, clean, trapped)
         moved = pairwise(there, malignant, None, drawn) - pairwise(against, malignant, None, drawn)
-        turned_low, _ = between(moved * np.sign(turned or 1.0), n)
+        turned_low, _ = between(moved * np.sign(turned or 1.0), count)
     turns = turned is not None and abs(turned) >= REVERSAL_FAIL and (turned_low or 0.0) > REVERSAL_FAIL / 2
     moves = value > TRAP_FAIL and low > TRAP_PASS
     level: Level = "pass" if value <= TRAP_PASS and not turns else "warn"
@@ -158,22 +159,23 @@ def hospitals(
     groups: column -> what each case has there. The level told apart best stands for its column; its interval is widened
     for the levels that were looked at (Bonferroni).
     """
-    found = []
+    found, n = [], len(answers)
     for column, values in groups.items():
         had = np.array(["" if value is None else str(value) for value in values])
-        levels = [v for v in np.unique(had) if v and FEWEST <= int((had == v).sum()) <= len(had) - FEWEST]
+        sizes = {v: min(people(n, patients, some) for some in (had == v, had != v)) for v in np.unique(had) if v}
+        levels = [v for v, size in sizes.items() if size >= FEWEST]
         if len(levels) == 2 and not (had == "").any():
             levels = levels[:1]  # the other is its mirror image
         told = {v: told_apart(answers, had == v, malignant) for v in levels}
         known = {v: p for v, p in told.items() if p is not None}
         if not known:
-            found.append(_absent("G1", f"too few cases of two kinds of {column}", len(answers), f"by {column}"))
+            found.append(_absent("G1", f"too few patients of two kinds of {column}", n, f"by {column}"))
             continue
         worst = max(known, key=lambda v: abs(known[v] - 0.5))
         group = had == worst
         value = abs(known[worst] - 0.5) + 0.5
-        draws = pairwise(answers, group, malignant, weights(len(answers), patients, seed))
-        low, high = between(np.abs(draws - 0.5) + 0.5, len(answers), alpha=ALPHA / len(known))
+        draws = pairwise(answers, group, malignant, weights(n, patients, seed))
+        low, high = between(np.abs(draws - 0.5) + 0.5, people(n, patients), alpha=ALPHA / len(known))
         level: Level = "pass" if value <= CENTRE_WARN or low <= 0.55 else "warn"
         if value > CENTRE_FAIL and low > CENTRE_WARN - 0.05:
             level = "fail"
@@ -181,7 +183,7 @@ def hospitals(
             f"of two cases with the same label, the answer tells {column} {worst} from the rest in {value:.0%} of pairs"
         )
         if level == "pass" and value > CENTRE_WARN:
-            said += ", as chance may do with so few cases"
+            said += ", as chance may do with so few patients"
         details = {"column": column, "level": worst, "n_level": int(group.sum())}
         found.append(
             _gate(
@@ -192,7 +194,7 @@ def hospitals(
                 CENTRE_WARN,
                 level,
                 said + ".",
-                len(answers),
+                n,
                 label=f"by {column}",
                 details=details,
             )
@@ -213,16 +215,16 @@ def localisation(
     enrichment: Floats, controls: Mapping[str, Floats], patients: Sequence[str] | None = None, *, seed: int = 0
 ) -> Gate:
     """G3: enrichment of the map on the criterion minus that of the best control, which each resample chooses anew."""
-    n = len(enrichment)
-    if n < FEWEST:
-        return _absent("G3", f"{n} cases have the criterion and a map; at least {FEWEST} are needed", n)
+    n, count = len(enrichment), people(len(enrichment), patients)
+    if count < FEWEST:
+        return _absent("G3", f"{count} patients have the criterion and a map; at least {FEWEST} are needed", n)
     names = list(controls)
     table = np.stack([controls[name] for name in names])
 
     drawn = weights(n, patients, seed)
     draws = means(drawn, enrichment) - np.stack([means(drawn, row) for row in table]).max(0)
     value = float(enrichment.mean() - table.mean(1).max())
-    (low, high), p = between(draws, n), chance(draws, n)
+    (low, high), p = between(draws, count), chance(value, draws, count)
     best = names[int(table.mean(1).argmax())]
     said = f"the map is {enrichment.mean():.1f} times as dense on the criterion as chance, the best control ({best}) "
     said += f"{table.mean(1).max():.1f} times"
@@ -234,11 +236,11 @@ def localisation(
 
 def forbidden(name: str, enrichment: Floats, patients: Sequence[str] | None = None, *, seed: int = 0) -> Gate:
     """G4: how dense the map is on a trap that lies on the image, times chance."""
-    n = len(enrichment)
-    if n < FEWEST:
-        return _absent("G4", f"{n} maps of cases with the trap; at least {FEWEST} are needed", n, name)
+    n, count = len(enrichment), people(len(enrichment), patients)
+    if count < FEWEST:
+        return _absent("G4", f"maps of {count} patients with the trap; at least {FEWEST} are needed", n, name)
     value = float(enrichment.mean())
-    low, high = between(means(weights(n, patients, seed), enrichment), n)
+    low, high = between(means(weights(n, patients, seed), enrichment), count)
     level: Level = "pass" if value <= FORBIDDEN_PASS else "warn"
     if value > FORBIDDEN_FAIL and low > FORBIDDEN_PASS:
         level = "fail"
@@ -263,25 +265,36 @@ def faithful(
     return replace(gate, reason=said, details={"completeness_gap": gap})
 
 
-def sane(correlation: Floats, elsewhere: Floats | None = None) -> Gate:
+def sane(
+    correlation: Floats, elsewhere: Floats | None = None, *, patients: Sequence[str] | None = None, seed: int = 0
+) -> Gate:
     """G6: rank correlation of each case's map with that of the scrambled network. elsewhere: with other cases' maps."""
-    if len(correlation) < 3:
-        return _absent("G6", f"{len(correlation)} maps of a scrambled network; at least 3 are needed", len(correlation))
+    n, count = len(correlation), people(len(correlation), patients)
+    if count < FEWEST // 2:
+        return _absent("G6", f"maps of {count} patients by a scrambled network; at least {FEWEST // 2} are needed", n)
     value = float(correlation.mean())
-    low, high = between(means(weights(len(correlation), None, 0), correlation), len(correlation))
+    low, high = between(means(weights(n, patients, seed), correlation), count)
     said = f"maps of the trained and of the scrambled network correlate by {value:.2f} (rank)"
     if elsewhere is not None and len(elsewhere):
         said += f", maps of two different cases by {float(elsewhere.mean()):.2f}"
     level: Level = "pass" if value <= SANITY else "warn"
-    return _gate("G6", value, low, high, SANITY, level, said + ".", len(correlation))
+    return _gate("G6", value, low, high, SANITY, level, said + ".", n)
 
 
-def stable(noise: Floats, baselines: Floats, sensitivity: Floats | None = None) -> Gate:
+def stable(
+    noise: Floats,
+    baselines: Floats,
+    sensitivity: Floats | None = None,
+    *,
+    patients: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Gate:
     """G7: rank correlation of each case's map with those under noise, and with the one of another baseline."""
-    if len(noise) < 3:
-        return _absent("G7", f"{len(noise)} maps under noise; at least 3 are needed", len(noise))
+    n, count = len(noise), people(len(noise), patients)
+    if count < FEWEST // 2:
+        return _absent("G7", f"maps of {count} patients under noise; at least {FEWEST // 2} are needed", n)
     value = float(noise.mean())
-    low, high = between(means(weights(len(noise), None, 0), noise), len(noise))
+    low, high = between(means(weights(n, patients, seed), noise), count)
     said = f"the map keeps its order to {value:.2f} (rank correlation) under noise"
     details: dict[str, Any] = {}
     if len(baselines):
@@ -290,7 +303,7 @@ def stable(noise: Floats, baselines: Floats, sensitivity: Floats | None = None) 
     if sensitivity is not None and len(sensitivity):
         details["sensitivity_max"] = float(sensitivity.mean())
     level: Level = "pass" if value >= STABLE else "warn"
-    return _gate("G7", value, low, high, STABLE, level, said + ".", len(noise), details=details)
+    return _gate("G7", value, low, high, STABLE, level, said + ".", n, details=details)
 
 
 def hot(spot: HotSpot | None, shift: Floats, *, spread: float, n: int, pathology: float | None) -> Gate:
@@ -317,17 +330,19 @@ def hot(spot: HotSpot | None, shift: Floats, *, spread: float, n: int, pathology
     return _gate("G8", spot.ratio, None, None, HOT, level, said + ".", n, label="hot spot", details=details)
 
 
-def outside(falls: Floats, elsewhere: Floats, *, spread: float) -> Gate:
+def outside(
+    falls: Floats, elsewhere: Floats, patients: Sequence[str] | None = None, *, spread: float, seed: int = 0
+) -> Gate:
     """G8: shift of the answer when the map's highest places outside bone and lesion are filled, against random ones.
 
     Absolute shifts in logits, case by case; spread: standard deviation of the answers.
     """
-    n = len(falls)
-    if n < FEWEST:
-        return _absent("G8", f"{n} cases with a map and drawn bone; at least {FEWEST} are needed", n, "outside")
+    n, count = len(falls), people(len(falls), patients)
+    if count < FEWEST:
+        return _absent("G8", f"{count} patients with a map and drawn bone; at least {FEWEST} are needed", n, "outside")
     excess = (np.abs(falls) - np.abs(elsewhere)) / max(spread, 1e-6)
     value = float(excess.mean())
-    low, high = between(means(weights(n, None, 0), excess), n)
+    low, high = between(means(weights(n, patients, seed), excess), count)
     level: Level = "pass" if value <= TRAP_PASS else "warn"
     if value > TRAP_FAIL and low > TRAP_PASS:
         level = "fail"
@@ -377,13 +392,13 @@ def together(verdicts: Sequence[Verdict]) -> Verdict:
 
 
 def _above_zero(name: str, values: Floats, patients: Sequence[str] | None, seed: int) -> Gate:
-    n = len(values)
-    if n < FEWEST:
-        return _absent(name, f"{n} cases have what it needs; at least {FEWEST} are needed", n)
-    draws = means(weights(n, patients, seed), values)
-    (low, high), p = between(draws, n), chance(draws, n)
+    n, count = len(values), people(len(values), patients)
+    if count < FEWEST:
+        return _absent(name, f"{count} patients have what it needs; at least {FEWEST} are needed", n)
+    value, draws = float(values.mean()), means(weights(n, patients, seed), values)
+    (low, high), p = between(draws, count), chance(value, draws, count)
     level: Level = "pass" if low > 0 else "warn"
-    return _gate(name, float(values.mean()), low, high, 0.0, level, "", n, p=p)
+    return _gate(name, value, low, high, 0.0, level, "", n, p=p)
 
 
 def _gate(
