@@ -254,6 +254,25 @@ def test_a_hot_spot_fails_only_where_filling_it_moves_the_answer_and_no_bone_lie
     assert gates.hot(spot, np.full(20, 0.0), pathology=0.0, **asked).level == "warn"
 
 
+def test_a_hot_spot_that_does_nothing_does_not_fail_where_its_mirror_image_lies_on_the_lesion() -> None:
+    spot = screens.HotSpot(60.0, 3, 4, np.ones((5, 5), bool), np.ones((5, 5)))
+    asked = {"spread": 1.0, "n": 20, "pathology": 0.0}
+    assert gates.hot(spot, np.full(20, -2.0), **asked).level == "warn"
+    assert gates.hot(spot, np.array([12.0, *[0.0] * 19]), **asked).level == "warn"  # one case is not the cohort
+    assert gates.hot(spot, np.full(20, 2.0), patients=["a"] * 20, **asked).level == "not assessable"
+    assert gates.hot(spot, np.full(20, 2.0), **{**asked, "pathology": None}).level == "warn"
+
+
+def test_where_a_lesion_ever_lies_is_where_it_lies_in_any_case() -> None:
+    maps, lesions = [np.zeros((1, 8, 8)) for _ in range(4)], [np.zeros((8, 8), dtype=bool) for _ in range(4)]
+    for a in maps:
+        a[0, 2, 2] = 1
+    lesions[1][:5, :5] = True
+    found, share = panel.spot_of(maps, [*lesions, None])
+    assert (found.y, found.x) == (2, 2)
+    assert share == 1
+
+
 def test_a_model_that_parts_the_cases_timidly_is_not_demonstrated_and_one_that_guesses_fails() -> None:
     sure = gates.works(CLEAN + 3 * MALIGNANT, MALIGNANT)
     timid = gates.works((CLEAN + 3 * MALIGNANT) / 20, MALIGNANT)

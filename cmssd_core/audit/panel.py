@@ -32,12 +32,16 @@ class TrapInfo:
 
 @dataclass(frozen=True, eq=False)
 class Spot:
-    """A method's hot spot over the MRI maps, and by how many logits filling it moved each case more than its mirror."""
+    """A method's hot spot over n MRI maps, and by how many logits filling it moved each case more than its mirror.
+
+    pathology: as `spot_of` gives it. patients: of the maps; None = each of another.
+    """
 
     found: HotSpot | None
     shift: Floats
     n: int
     pathology: float | None
+    patients: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -53,13 +57,13 @@ class Line:
 
 
 def spot_of(maps: Sequence[Any], pathology: Sequence[Any]) -> tuple[HotSpot | None, float | None]:
-    """Where MRI maps (slice, y, x) on one grid agree, and the share of that spot that is ever bone or lesion.
+    """Where MRI maps (slice, y, x) on one grid agree, and the share of that spot that is bone or lesion in any case.
 
     pathology: bone and lesion of each case (y, x), None where nobody drew them.
     """
     found = hot_spot(maps)
     known = [p for p in pathology if p is not None]
-    return found, float(np.mean(known, axis=0)[found.mask].mean()) if known and found is not None else None
+    return found, float(np.any(known, axis=0)[found.mask].mean()) if known and found is not None else None
 
 
 def stands_out(found: HotSpot | None) -> bool:
@@ -169,7 +173,8 @@ def _map_gates(
     if modality == "mri":
         spread = float(_column(rows, "logit").std()) if rows else 0.0
         if spot is not None:
-            found.append(gate.hot(spot.found, spot.shift, spread=spread, n=spot.n, pathology=spot.pathology))
+            place, of = spot.found, spot.pathology
+            found.append(gate.hot(place, spot.shift, spread=spread, n=spot.n, pathology=of, patients=spot.patients))
         apart = [row for row in rows if row["outside"].get(method)]
         away = [row["outside"][method] for row in apart]
         found.append(gate.outside(_column(away, "fall"), _column(away, "elsewhere"), _patients(apart), spread=spread))

@@ -121,7 +121,7 @@ def _one(
                for job in jobs if "problem" in found[job.key][0]]  # fmt: skip
     spots = {}
     for method in chosen.methods:
-        mapped = [(job, arrays) for job, _, arrays in kept if f"map {method}" in arrays]
+        mapped = [(job, row, arrays) for job, row, arrays in kept if f"map {method}" in arrays]
         spots[method] = _spot(method, mapped, examiner, store, arguments, tell)
     measured = [row for _, row, _ in kept]
     criteria = {one.name: one.modality for one in examiner.criteria}
@@ -138,7 +138,7 @@ def _one(
 
 def _spot(
     method: str,
-    mapped: Sequence[tuple[_Job, Arrays]],
+    mapped: Sequence[tuple[_Job, Row, Arrays]],
     examiner: Examiner,
     store: storage.Store,
     arguments: tuple[Any, ...],
@@ -146,16 +146,17 @@ def _spot(
 ) -> Spot:
     """The hot spot of a method's MRI maps; where it stands out it is filled in every case that was explained."""
     found, pathology = panel.spot_of(
-        [arrays[f"map {method}"][None] for _, arrays in mapped], [arrays.get("pathology") for _, arrays in mapped]
+        [arrays[f"map {method}"][None] for *_, arrays in mapped], [arrays.get("pathology") for *_, arrays in mapped]
     )
+    who = [str(row["patient_id"]) for _, row, _ in mapped]
     if found is None or not panel.stands_out(found):
-        return Spot(found, np.array([]), len(mapped), pathology)
+        return Spot(found, np.array([]), len(mapped), pathology, who)
     place = tuple(tuple(int(i) for i in at) for at in np.argwhere(found.mask))
     jobs = [replace(job, key=storage.key(base=job.key, spot=place, shape=found.mask.shape), spot=place)
-            for job, _ in mapped]  # fmt: skip
+            for job, *_ in mapped]  # fmt: skip
     filled = _worked(jobs, examiner, store, arguments, lambda done, of: tell(done, of, "hot spot"))
     shift = np.array([filled[job.key][0]["shift"] for job in jobs], dtype=np.float64)
-    return Spot(found, shift, len(mapped), pathology)
+    return Spot(found, shift, len(mapped), pathology, who)
 
 
 def _key(examiner: Examiner, row: Mapping[str, Any], maps: bool, deep: bool) -> str:

@@ -306,27 +306,44 @@ def stable(
     return _gate("G7", value, low, high, STABLE, level, said + ".", n, details=details)
 
 
-def hot(spot: HotSpot | None, shift: Floats, *, spread: float, n: int, pathology: float | None) -> Gate:
-    """G8: a place where all maps agree. shift: of the answer when the spot is filled, minus a place mirrored; logits.
+def hot(
+    spot: HotSpot | None,
+    shift: Floats,
+    *,
+    spread: float,
+    n: int,
+    pathology: float | None,
+    patients: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Gate:
+    """G8: a place where all maps agree. shift: of each answer when the spot is filled, minus a place mirrored; logits.
 
-    pathology: share of the spot that is ever bone or lesion in these cases, None where nobody drew them. Such a place
-    is no shortcut. Only a spot whose filling moves the answers fails; one that only draws the maps is a warning.
+    pathology: share of the spot that is bone or lesion in any case, None where nobody drew them. Such a place is no
+    shortcut, so it never fails, nor does one of which nobody can say. Only a spot whose filling moves the answers more
+    than its mirror image fails; one that only draws the maps is a warning. patients: of the maps.
     """
-    if spot is None or n < FEWEST:
-        return _absent("G8", f"{n} maps; at least {FEWEST} are needed", n, "hot spot")
+    count = people(n, patients)
+    if spot is None or count < FEWEST:
+        return _absent("G8", f"maps of {count} patients; at least {FEWEST} are needed", n, "hot spot")
     where = f"around row {spot.y}, column {spot.x} of the prepared image"
     said = f"the cohort's mean map is {spot.ratio:.0f} times its mean {where}"
     level: Level = "pass"
-    moved = float(np.abs(shift).mean()) / max(spread, 1e-6) if len(shift) else None
+    moved = low = None
+    if len(shift):
+        excess = shift / max(spread, 1e-6)
+        moved, low = float(excess.mean()), between(means(weights(n, patients, seed), excess), count)[0]
     if spot.ratio > HOT:
         level = "warn"
         said += ": look there"
         if pathology is not None and pathology > 0.5:
             said += ", though the bone or the lesion lies there too"
-        elif moved is not None and moved > SPOT_FAIL:
-            level = "fail"
-            said += f"; filling it moves the answer by {moved:.2f} of its standard deviations"
-    details = {"row": spot.y, "column": spot.x, "shift": moved, "pathology": pathology}
+        elif moved is not None and low is not None and moved > SPOT_FAIL and low > TRAP_PASS:
+            said += f"; filling it moves the answer by {moved:.2f} of its standard deviations more than its mirror"
+            if pathology is None:
+                said += ", and nobody drew whether bone or lesion lies there"
+            else:
+                level = "fail"
+    details = {"row": spot.y, "column": spot.x, "shift": moved, "shift_low": low, "pathology": pathology}
     return _gate("G8", spot.ratio, None, None, HOT, level, said + ".", n, label="hot spot", details=details)
 
 
