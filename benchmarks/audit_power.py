@@ -232,7 +232,7 @@ def logits(model: Model, images: dict[str, Tensor]) -> np.ndarray:
     return model(batch_of(images)).malignant_logit.double().numpy()
 
 
-def train(pool: Pool, trap: str, strength: str, seed: int, *, cases: int = 24) -> Model:
+def train(pool: Pool, trap: str, strength: str, seed: int, *, cases: int = 24, steps: int | None = None) -> Model:
     """One small model. The trap follows the label it is told, which is noise for some; for honest ones, chance."""
     correlation, noise = STRENGTHS[strength]
     rng = np.random.default_rng([seed, pool.settings.seed, list(TRAPS).index(trap)])
@@ -243,7 +243,7 @@ def train(pool: Pool, trap: str, strength: str, seed: int, *, cases: int = 24) -
     there = rng.random(TRAIN) < np.where(label, correlation, 1 - correlation)
     images, wanted = pool.images(which, trap, there), torch.from_numpy(label.astype(np.float32))
     model = Tiny()
-    steps = STEPS.get(trap, 120)
+    steps = steps or STEPS.get(trap, 120)
     optimiser = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 6e-3, total_steps=steps)
     other = pool.images(which, trap, ~there)[TRAPS[trap][0]] if strength == "honest" else None
