@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from tiny import TINY
 
 from cmssd_core import config
@@ -21,7 +22,7 @@ from cmssd_core.models import MODELS
 from cmssd_core.report import audit as page
 from cmssd_core.synthetic.cohort import write
 from cmssd_core.types import InputError
-from cmssd_core.weights_file import SHIPPED, WeightsInfo, save
+from cmssd_core.weights_file import SHIPPED, WeightsInfo, load, save
 
 CHEAT = SHIPPED / "cmssd-tiny-cheat.safetensors"
 MARKED = replace(TINY, cases=12, seed=11, shortcut="marker", shortcut_correlation=0.5, split="test")
@@ -136,6 +137,17 @@ def test_a_criterion_on_what_the_model_does_not_read_is_not_assessable(
     assert all(case["criteria"][unread] is None for case in told["cases"])
     gates = next(each for each in told["verdicts"] if each["criterion"] == unread)["gates"]
     assert {g["level"] for g in gates if g["name"] in ("G2", "G3")} == {"not assessable"}
+
+
+def test_of_empty_maps_nothing_is_said(marked: Path, program: Settings, tmp_path: Path) -> None:
+    model, info, _ = load(CHEAT)
+    torch.nn.init.zeros_(model.malignancy[-1].weight)
+    save(model, tmp_path / "dumb.safetensors", info=info)
+    chosen = replace(CHOSEN, cases=1, deep=1, plan=replace(CHOSEN.plan, noise=1))
+    told = run.audit(marked, tmp_path, weights=(tmp_path / "dumb.safetensors",), chosen=chosen, settings=program)
+    case = told["cases"][0]
+    assert case["traps"]["marker twin"]["clean"] is not None
+    assert (case["faithful"], case["forbidden"], case["outside"]) == ({"gradcam": {}}, {"gradcam": {}}, {})
 
 
 def test_a_method_that_draws_no_map_is_refused_in_one_sentence(marked: Path, program: Settings, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from cmssd_core.audit import panel
+from cmssd_core.audit import measure, panel
 from cmssd_core.explain import faithfulness, gates, localisation, resamples, sanity, screens, stability
 
 SHAPE = (1, 12, 12)
@@ -206,6 +206,17 @@ def test_what_few_patients_show_often_is_not_counted_often() -> None:
     assert gates.works(values, MALIGNANT[:24], two).level == "not assessable"
     assert gates.sane(values, patients=two).level == "not assessable"
     assert gates.stable(values, values, patients=two).level == "not assessable"
+
+
+def test_a_map_that_points_at_nothing_is_held_to_nothing() -> None:
+    empty, room, rng = np.zeros(SHAPE), np.ones(SHAPE, dtype=bool), np.random.default_rng(0)
+    never = None  # a model that would be asked: it is not
+    plan = measure.Plan()
+    assert measure.faithful(never, "mri", empty, room, plan=plan, rng=rng) is None
+    assert measure.outside(never, empty, random_mask(0), room, plan=plan, rng=rng) is None
+    inside = np.zeros(SHAPE)
+    inside[0, 3, 3] = 1  # on the lesion alone: nothing else is shown
+    assert measure.outside(never, inside, random_mask(0), room, plan=plan, rng=rng) is None
 
 
 def test_an_interval_of_patients_seen_often_is_that_of_patients() -> None:

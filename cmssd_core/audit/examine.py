@@ -192,16 +192,17 @@ class Examiner:
                     positive[region.modality], subject.grey(region.modality), region, rooms[region.modality],
                     localisation.positive(untaught.maps[region.modality]), rng=rng,
                 )  # fmt: skip
-        found["faithful"][method] = {
-            name: {**measure.faithful(subject, name, a, rooms[name], plan=plan, rng=rng), "gap": own.gap}
-            for name, a in positive.items()
-        }
+        found["faithful"][method] = {}
+        for name, a in positive.items():
+            true = measure.faithful(subject, name, a, rooms[name], plan=plan, rng=rng)
+            if true is not None:
+                found["faithful"][method][name] = {**true, "gap": own.gap}
         if deep:
             told = measure.sound(subject, explain, own, untaught, plan=plan, seed=self.chosen.seed)
             for name, a in own.maps.items():
                 told[name]["infidelity"] = measure.infidelity(subject, name, a, rooms[name], plan=plan, rng=rng)
             found["sound"][method] = told
-        if "mri" in positive:
+        if "mri" in positive and positive["mri"].any():
             arrays[f"map {method}"] = positive["mri"].sum(0).astype(np.float32)
             if bone is not None:
                 found["outside"][method] = measure.outside(
@@ -212,7 +213,8 @@ class Examiner:
             on = explain(subject.model, with_image(subject, laid), False)
             if on is not None and laid.mask is not None and laid.modality in on.maps:
                 dense = localisation.enrichment(localisation.positive(on.maps[laid.modality]), laid.mask)
-                found["forbidden"][method][name] = {"modality": laid.modality, "enrichment": dense or 0.0}
+                if dense is not None:
+                    found["forbidden"][method][name] = {"modality": laid.modality, "enrichment": dense}
 
 
 def with_image(subject: Subject, laid: traps.Laid) -> Batch:

@@ -101,8 +101,12 @@ def located(
     return {**found, "share": localisation.share(mask, room), "controls": table}
 
 
-def faithful(subject: Subject, modality: str, a: Map, room: Mask, *, plan: Plan, rng: np.random.Generator) -> Row:
-    """Deletion and insertion of a map's tiles against random ones, and how well the map foretells random fills."""
+def faithful(
+    subject: Subject, modality: str, a: Map, room: Mask, *, plan: Plan, rng: np.random.Generator
+) -> Row | None:
+    """Deletion of a map's highest tiles against random ones; None for an empty map, which points at nothing."""
+    if not a.any():
+        return None
     fill = subject.plain(modality, room)
     block = plan.block[modality]
 
@@ -132,11 +136,11 @@ def outside(
 ) -> Row | None:
     """Shift of the answer when the map's highest MRI places away from bone and lesion are filled, and random ones.
 
-    pathology: bone and lesion (slice, y, x). None where nothing is away from them.
+    pathology: bone and lesion (slice, y, x). None where the map shows nothing away from them.
     """
     near = binary_dilation(pathology, np.ones((1, 2 * plan.near_px + 1, 2 * plan.near_px + 1)))
     free = ~near
-    if not free.any():
+    if not a[free].any():
         return None
     block = max(2, plan.block["mri"] // 2)
     shape = (a.shape[0], a.shape[1], a.shape[2])
