@@ -14,10 +14,12 @@ import torch
 from tiny import TINY
 
 from cmssd_core import config
-from cmssd_core.audit import run, traps
+from cmssd_core.audit import measure, run, traps
 from cmssd_core.audit.examine import AuditSettings, Examiner
 from cmssd_core.audit.probes import PROBES
 from cmssd_core.config import Settings
+from cmssd_core.explain.methods import METHODS
+from cmssd_core.explain.question import ExplainSettings
 from cmssd_core.models import MODELS
 from cmssd_core.report import audit as page
 from cmssd_core.synthetic.cohort import write
@@ -148,6 +150,26 @@ def test_of_empty_maps_nothing_is_said(marked: Path, program: Settings, tmp_path
     case = told["cases"][0]
     assert case["traps"]["marker twin"]["clean"] is not None
     assert (case["faithful"], case["forbidden"], case["outside"]) == ({"gradcam": {}}, {"gradcam": {}}, {})
+
+
+def test_another_baseline_is_one_that_the_method_reads(
+    marked: Path, program: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, set[tuple[str, ...]]] = {}
+
+    def explained(method: str, model: object, batch: object, wanted: ExplainSettings) -> list[measure.Explained]:
+        read = ("baseline_mri", "baseline_he") if method == "integrated_gradients" else ("fill_mri", "fill_he")
+        asked.setdefault(method, set()).add(tuple(getattr(wanted, name) for name in read))
+        return [measure.Explained({"mri": np.random.default_rng(0).random((6, 64, 64))})]
+
+    monkeypatch.setattr(measure, "explained", explained)
+    methods = tuple(name for name in METHODS if name not in run.SHARES)
+    chosen = replace(CHOSEN, methods=methods, patches=2, plan=replace(CHOSEN.plan, shifts=1, noise=1))
+    table = pd.read_csv(marked / "cohort.csv")
+    row, _ = Examiner.of(CHEAT, marked, table, program, chosen).examine(table.iloc[0].dropna(), maps=True, deep=True)
+    have = {"integrated_gradients", "occlusion", "kernel_shap", "lime"}
+    assert {name for name, found in asked.items() if len(found) == 2} == have
+    assert {name for name in methods if row["sound"][name]["mri"]["baselines"] is not None} == have
 
 
 def test_a_method_that_draws_no_map_is_refused_in_one_sentence(marked: Path, program: Settings, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,19 @@ Arrays = dict[str, npt.NDArray[Any]]
 GROUPS = ("centre", "scanner", "field_t", "coil")
 GLASS = 0.9  # a slide's pixel brighter than this is no tissue
 SECOND = "_2"  # column suffix of a second reader's mask
+
+
+def _other_fill(settings: ExplainSettings) -> ExplainSettings:
+    return replace(settings, fill_mri="air", fill_he="mean")
+
+
+#: Methods whose map hangs on a baseline, and the settings with another one; the others have none.
+ANOTHER: Mapping[str, Callable[[ExplainSettings], ExplainSettings]] = {
+    "integrated_gradients": lambda settings: replace(settings, baseline_mri="air", baseline_he="mean"),
+    "occlusion": _other_fill,
+    "kernel_shap": _other_fill,
+    "lime": _other_fill,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +191,9 @@ class Examiner:
         def explain(model: Model, batch: Batch, other: bool) -> Explained | None:
             wanted = ExplainSettings(memory_mb=1024, seed=self.chosen.seed, max_windows=200)
             if other:
-                wanted = replace(wanted, baseline_mri="air", baseline_he="mean")
+                if method not in ANOTHER:
+                    return None
+                wanted = ANOTHER[method](wanted)
             return measure.explained(method, model, batch, wanted)[0]
 
         own = explain(subject.model, subject.batch, False)
