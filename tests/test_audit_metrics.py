@@ -324,6 +324,20 @@ def test_several_seeds_give_one_verdict_and_one_that_fails_fails_all() -> None:
     assert gates.together(["NOT ASSESSABLE"]) == "NOT ASSESSABLE"
 
 
+def test_an_empty_control_counts_nothing_and_does_not_end_the_audit() -> None:
+    located = {"enrichment": 3.0, "controls": {"random": {"enrichment": 1.0}, "untrained": {"enrichment": None}}}
+    empty = {"groups": {}, "traps": {}, "faithful": {}, "sound": {}, "outside": {}, "forbidden": {}}
+    rows = [
+        {**empty, "patient_id": str(i), "malignant": i % 2 == 0, "logit": float(i),
+         "criteria": {"osteoid": {"located": {"gradcam": located}}}}
+        for i in range(8)
+    ]  # fmt: skip
+    line = panel.judge(rows, criteria={"osteoid": "he"}, methods=["gradcam"], traps={}, spots={})[0]
+    found = next(gate for gate in line.gates if gate.name == "G3")
+    assert (found.value, found.level) == (2.0, "pass")
+    assert found.details["control untrained"] == 0
+
+
 def test_nothing_at_all_is_not_assessable_and_no_traceback() -> None:
     lines = panel.judge([], criteria={"osteoid": "he"}, methods=["gradcam"], traps={"x": panel.TrapInfo("x")}, spots={})
     assert [line.verdict for line in lines] == ["NOT ASSESSABLE"]

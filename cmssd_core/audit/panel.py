@@ -134,7 +134,8 @@ def _localisation(rows: Sequence[Row], criterion: str, method: str) -> Gate:
     had = [row for row in rows if ((row["criteria"].get(criterion) or {}).get("located") or {}).get(method)]
     told = [row["criteria"][criterion]["located"][method] for row in had]
     names = sorted(set.intersection(*(set(each["controls"]) for each in told))) if told else []
-    controls = {name: np.array([each["controls"][name]["enrichment"] for each in told], dtype=float) for name in names}
+    # An empty control, such as the map of an untrained network, lies on nothing.
+    controls = {name: np.array([each["controls"][name]["enrichment"] or 0.0 for each in told]) for name in names}
     return gate.localisation(_column(told, "enrichment"), controls, _patients(had))
 
 
