@@ -13,10 +13,12 @@ import pytest
 import torch
 from tiny import TINY
 
+from cmssd_core import cohort as cohorts
 from cmssd_core import config
 from cmssd_core.audit import measure, run, traps
 from cmssd_core.audit.examine import AuditSettings, Examiner
 from cmssd_core.audit.probes import PROBES
+from cmssd_core.cases import channels, prepare
 from cmssd_core.config import Settings
 from cmssd_core.explain.methods import METHODS
 from cmssd_core.explain.question import ExplainSettings
@@ -89,6 +91,60 @@ def test_an_audit_goes_on_where_it_was_stopped(
     monkeypatch.setattr(Examiner, "examine", never)
     again = run.audit(marked, tmp_path, weights=(CHEAT,), chosen=CHOSEN, settings=program)
     assert again["verdicts"] == told["verdicts"]
+
+
+@pytest.fixture(scope="module")
+def unnamed(marked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The marked cohort as a hospital would have it: no generator renders twins."""
+    folder = tmp_path_factory.mktemp("unnamed") / "cohort"
+    shutil.copytree(marked, folder, ignore=shutil.ignore_patterns("settings.json"))
+    return folder
+
+
+def test_a_case_that_came_with_the_trap_is_not_given_it_again_but_freed_of_it(
+    unnamed: Path, marked: Path, program: Settings
+) -> None:
+    table = pd.read_csv(unnamed / "cohort.csv")
+    examiner = Examiner.of(CHEAT, unnamed, table, program, CHOSEN)
+    assert examiner.asked["marker removed"].of == "marker"
+    trapped = table[table["trap_mask"].notna()].iloc[0]
+    row, _ = examiner.examine(trapped.dropna(), maps=False, deep=False)
+    assert row["own"] == ["marker"]
+    assert "marker" not in row["traps"]
+    assert row["traps"]["marker removed"]["trapped"] == row["logit"]
+    free, _ = examiner.examine(table[table["trap_mask"].isna()].iloc[0].dropna(), maps=False, deep=False)
+    assert free["own"] == []
+    assert "marker removed" not in free["traps"]
+    assert free["traps"]["marker"]["clean"] == free["logit"]
+
+    spec = examiner.predictor.spec
+    pair = traps.twins(trapped["case_id"], bool(trapped["malignant"]), traps.generator_of(marked), spec, program)
+    case = cohorts.admit_row(trapped.dropna(), unnamed, masks=False)
+    own = traps.own(trapped, unnamed, case)
+    laid = traps.removed(own[0], case, prepare(case, spec=spec, settings=program), spec, program)
+    clean, having = (channels(one.inputs["mri"], spec).numpy() for one in pair[:2])
+    there = np.broadcast_to(pair[2][:, None], clean.shape)
+    assert np.abs(laid.image.numpy() - clean)[there].mean() < 0.1 * np.abs(having - clean)[there].mean()
+
+
+def test_a_pen_line_that_the_table_marks_is_named_removed_and_looked_for_on_maps(
+    program: Settings, tmp_path: Path
+) -> None:
+    penned = replace(TINY, cases=4, seed=2, shortcut="pen", shortcut_correlation=1.0)
+    write(tmp_path / "twins", settings=penned)
+    shutil.copytree(tmp_path / "twins", tmp_path / "plain", ignore=shutil.ignore_patterns("settings.json"))
+    chosen = replace(CHOSEN, methods=("integrated_gradients",), plan=replace(CHOSEN.plan, shifts=1, noise=1))
+    for folder, seen in (("twins", {"pen", "pen twin"}), ("plain", {"pen", "pen removed"})):
+        table = pd.read_csv(tmp_path / folder / "cohort.csv")
+        examiner = Examiner.of(CHEAT, tmp_path / folder, table, program, chosen)
+        assert {name for name, info in examiner.asked.items() if info.named} == seen
+        row = table[table["trap_slide_mask"].notna()].iloc[0].dropna()
+        found, _ = examiner.examine(row, maps=True, deep=True)
+        assert found["own"] == ["pen"]
+        assert {name for name in found["traps"] if name.startswith("pen")} == seen - {"pen"}
+        on = found["forbidden"]["integrated_gradients"]
+        assert set(on) == seen - {"pen removed"}
+        assert all(each["modality"] == "he" and each["enrichment"] > 0 for each in on.values())
 
 
 def test_a_twin_differs_from_its_case_where_the_trap_lies_alone(marked: Path, program: Settings) -> None:

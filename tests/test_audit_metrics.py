@@ -244,6 +244,26 @@ def test_a_named_trap_that_moves_the_answer_fails_and_one_nobody_named_warns() -
     assert gates.trap("x", CLEAN[:3], CLEAN[:3], **{**asked, "malignant": MALIGNANT[:3]}).level == "not assessable"
 
 
+def test_few_cases_without_the_trap_are_said_and_one_that_moves_when_freed_of_it_excuses_no_map() -> None:
+    few = gates.trap("x", CLEAN[:5], CLEAN[:5], None, spread=1.0, carry=20)
+    assert few.level == "not assessable"
+    assert "20 cases that came with it are left out" in few.reason
+    empty = {"malignant": None, "groups": {}, "criteria": {}, "faithful": {}, "sound": {}, "outside": {}}
+    shown = {"ig": {"x": {"modality": "mri", "enrichment": 30.0}}}
+    rows = [
+        {**empty, "patient_id": str(i), "logit": float(CLEAN[i]), "own": ["x"] * (i < 8), "forbidden": shown,
+         "traps": {"x removed": {"clean": CLEAN[i] - 3, "trapped": CLEAN[i]}} if i < 8
+         else {"x": {"clean": CLEAN[i], "trapped": CLEAN[i]}}}
+        for i in range(16)
+    ]  # fmt: skip
+    traps = {"x": panel.TrapInfo("x", named=True), "x removed": panel.TrapInfo("x", named=True, of="x")}
+    asked = {"criteria": {"breach": "mri"}, "methods": ["ig"], "spots": {}}
+    levels = {g.name: g.level for g in panel.judge(rows, traps=traps, **asked)[0].gates}
+    assert (levels["G1 x"], levels["G1 x removed"], levels["G4 x"]) == ("pass", "fail", "fail")
+    alone = {g.name: g.level for g in panel.judge(rows, traps={"x": traps["x"]}, **asked)[0].gates}
+    assert (alone["G1 x"], alone["G4 x"]) == ("pass", "warn")
+
+
 def test_a_hospital_that_the_answer_tells_apart_fails() -> None:
     where = ["a" if i % 4 < 2 else "b" for i in range(40)]
     answers = CLEAN + 5 * (np.array(where) == "a")

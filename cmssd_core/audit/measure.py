@@ -59,16 +59,10 @@ class Region:
 
 @dataclass(frozen=True, eq=False)
 class Trapped:
-    """A case with a trap on it. region: where, None where it has no place. batch: one case, like the clean one."""
+    """A case with a trap on it, and where that lies on its prepared images."""
 
     batch: Batch
-    region: Region | None
-
-
-def answers_to(subject: Subject, traps: Mapping[str, Trapped]) -> Row:
-    """The case's own answer, and its answer to each trap."""
-    told = {name: Subject(subject.model, trap.batch).answer() for name, trap in traps.items()}
-    return {"logit": subject.answer(), "traps": told}
+    region: Region
 
 
 def necessity(subject: Subject, region: Region, room: Mask, *, plan: Plan, rng: np.random.Generator) -> Row | None:

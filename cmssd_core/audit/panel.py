@@ -23,11 +23,13 @@ class TrapInfo:
     """What the words of G1 and G4 need. named: the cohort says that its cases carry it, so a shift by it fails.
 
     A pasted probe that nobody has seen in the cohort only warns: an honest model may be upset by what it never met.
+    of: the trap that this is another sight of, "" = of itself.
     """
 
     what: str
     region: str = ""
     named: bool = False
+    of: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +83,12 @@ def judge(
 ) -> list[Line]:
     """rows: one a case, as audit/cases.py writes them. criteria: name -> modality. spots: by method."""
     shared = model_gates(rows, traps)
-    harmless = {str(g.details["trap"]) for g in shared if g.level == "pass" and "trap" in g.details}
+    sights: dict[str, set[str]] = {}
+    for g in shared:
+        if "trap" in g.details:
+            name = str(g.details["trap"])
+            sights.setdefault(traps[name].of or name, set()).add(g.level)
+    harmless = {name for name, levels in sights.items() if levels == {"pass"}}
     maps = {
         (method, modality): _map_gates(rows, method, modality, traps, harmless, spots.get(method))
         for method in methods
@@ -116,6 +123,7 @@ def model_gates(rows: Sequence[Row], traps: Mapping[str, TrapInfo]) -> list[Gate
                 region=info.region,
                 named=info.named,
                 patients=_patients(had),
+                carry=sum(name in row.get("own", ()) for row in rows),
             )
         )
     columns = sorted({column for row in known for column in row["groups"]})

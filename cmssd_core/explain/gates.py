@@ -108,16 +108,19 @@ def trap(
     region: str = "",
     named: bool = True,
     patients: Sequence[str] | None = None,
+    carry: int = 0,
     seed: int = 0,
 ) -> Gate:
     """G1: answers to the same cases without and with a trap. spread: standard deviation of the clean answers.
 
     value: |mean shift| in these. Fails also where the AUC would change by REVERSAL_FAIL if the trap changed sides.
-    Warns instead of failing where nothing says that the cohort's cases carry the trap (`named`).
+    Warns instead of failing where nothing says that the cohort's cases carry the trap (`named`). carry: how many cases
+    came with the trap and are left out, since what is laid on them again moves nothing.
     """
     n, count = len(clean), people(len(clean), patients)
     if count < FEWEST:
-        return _absent("G1", f"{count} patients could be given the trap; at least {FEWEST} are needed", n, name)
+        seen = f"{count} patients could be shown with the trap and without it"
+        return _absent("G1", f"{seen}{_besides(carry)}; at least {FEWEST} are needed", n, name)
     spread = max(spread, 1e-6)
     shift = (trapped - clean) / spread
     value = abs(float(shift.mean()))
@@ -140,10 +143,15 @@ def trap(
     said = f"{what or name} moves the answer by {value:.2f} of its standard deviations towards {toward}"
     if turned is not None:
         said += f"; moved from the benign cases to the malignant ones it would change the AUC by {turned:+.2f}"
+    said += _besides(carry)
     if (moves or turns) and not named:
         said += "; nothing says that these cases carry it, so this warns and does not fail"
     details = {"trap": name, "reversal": turned, "logits": float((trapped - clean).mean()), "region": region}
     return _gate("G1", value, low, high, TRAP_PASS, level, said + ".", n, label=name, details=details)
+
+
+def _besides(carry: int) -> str:
+    return f"; {carry} cases that came with it are left out" if carry else ""
 
 
 def hospitals(
