@@ -147,6 +147,33 @@ def test_a_pen_line_that_the_table_marks_is_named_removed_and_looked_for_on_maps
         assert all(each["modality"] == "he" and each["enrichment"] > 0 for each in on.values())
 
 
+def test_a_kept_row_is_known_by_the_masks_of_its_criteria_and_by_every_file_of_its_series(
+    unnamed: Path, program: Settings, tmp_path: Path
+) -> None:
+    shutil.copytree(unnamed, tmp_path / "site")
+    root, listed = tmp_path / "site", tmp_path / "site" / "criteria.json"
+    series, mask = root / "series", root / "necrosis.geojson"
+    series.mkdir()
+    (series / "1.dcm").write_bytes(b"1")
+    mask.write_text("[]")
+    row = {"case_id": "a", "mri": "series"}
+
+    def key(**changed: str) -> str:
+        own = {"name": "necrosis", "modality": "he", "meaning": "Dead.", "masks": {"a": mask.name}} | changed
+        listed.write_text(json.dumps({"criteria": [own]}))
+        examiner = Examiner.of(CHEAT, root, pd.read_csv(root / "cohort.csv"), program, CHOSEN)
+        return run._key(examiner, row, True, True)
+
+    known = [key(), key(modality="mri"), key(kind="Dead")]
+    mask.write_text("[ ]")
+    known.append(key())
+    (series / "2.dcm").write_bytes(b"2")
+    known.append(key())
+    (series / "1.dcm").write_bytes(b"other")
+    assert len({*known, key()}) == 6
+    assert key() == key()
+
+
 def test_a_twin_differs_from_its_case_where_the_trap_lies_alone(marked: Path, program: Settings) -> None:
     generator = traps.generator_of(marked)
     assert generator == MARKED

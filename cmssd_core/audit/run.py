@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,7 +32,7 @@ from cmssd_core.report import audit as page
 from cmssd_core.types import InputError
 from cmssd_core.whole import make_folder, write_whole
 
-FORMAT = 1  # of a kept row; raised when the same input would give another row
+FORMAT = 2  # of a kept row; raised when the same input would give another row
 SHARES = ("criterion_ablation", "modality_shapley")  # methods that draw no map of their own
 KEYS = ("name", "value", "low", "high", "threshold", "meaning", "level", "reason", "n", "p")
 Progress = Callable[[int, int, str], None]
@@ -161,16 +162,27 @@ def _spot(
 
 def _key(examiner: Examiner, row: Mapping[str, Any], maps: bool, deep: bool) -> str:
     """What a kept row is kept under: the case's files and columns, the model, and what is measured."""
-    files = [examiner.root / str(value) for value in row.values() if isinstance(value, str)]
-    states = [f"{f.name} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in files if f.is_file()]
+    root, case_id = examiner.root, str(row["case_id"])
     beside = ("cases", "mapped", "deep", "workers", "split")  # say which cases, not what is measured on one
     chosen = {k: v for k, v in _plain(examiner.chosen).items() if k not in beside}
+    criteria = [
+        (one.name, one.modality, one.column, one.kind, _states(root / one.masks.get(case_id, "")))
+        for one in examiner.criteria
+    ]
+    donor = examiner.donor and (examiner.donor[0].id, hashlib.sha256(examiner.donor[1].tobytes()).hexdigest())
     return storage.key(
         audit=FORMAT, pipeline=PIPELINE, model=examiner.predictor.model_id, row={k: str(v) for k, v in row.items()},
-        files=states, maps=maps, deep=deep and maps, chosen=chosen, n4=examiner.program.n4,
-        stain=examiner.program.stain_backend, asked=sorted(f"{k} {v.named}" for k, v in examiner.asked.items()),
-        criteria=[c.name for c in examiner.criteria],
+        files={k: _states(root / v, whole=k.startswith("mri")) for k, v in row.items() if isinstance(v, str)},
+        maps=maps, deep=deep and maps, chosen=chosen, n4=examiner.program.n4, stain=examiner.program.stain_backend,
+        asked=sorted(f"{k} {v.named}" for k, v in examiner.asked.items()), criteria=criteria, donor=donor,
+        generator=examiner.generator and asdict(examiner.generator),
     )  # fmt: skip
+
+
+def _states(path: Path, *, whole: bool = False) -> list[str]:
+    """Size and time of a file; whole: of all files in a folder, such as a DICOM series, too. [] where there is none."""
+    files = sorted(path.rglob("*")) if whole and path.is_dir() else [path]
+    return [f"{f.relative_to(path)} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in files if f.is_file()]
 
 
 def _plain(chosen: AuditSettings) -> Told:
