@@ -253,6 +253,9 @@ def test_another_baseline_is_one_that_the_method_reads(
     have = {"integrated_gradients", "occlusion", "kernel_shap", "lime"}
     assert {name for name, found in asked.items() if len(found) == 2} == have
     assert {name for name in methods if row["sound"][name]["mri"]["baselines"] is not None} == have
+    for name in methods:
+        assert set(row["faithful"][name]["mri"]) >= {"insertion", "insertion_random", "infidelity", "gap"}
+        assert len(row["sound"][name]["mri"]["cascade"]) == chosen.plan.cascade
 
 
 def test_a_method_that_draws_no_map_is_refused_in_one_sentence(marked: Path, program: Settings, tmp_path: Path) -> None:

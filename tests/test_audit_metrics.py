@@ -119,6 +119,28 @@ def test_a_scrambled_network_keeps_its_values_in_another_order_and_a_cascade_goe
     assert torch.equal(steps[0][1][0], model[0].weight)  # the first layer is scrambled last
 
 
+def test_between_the_trained_and_the_scrambled_network_lie_stages_of_a_cascade() -> None:
+    model = nn.Sequential(*(nn.Linear(3, 3) for _ in range(6)))
+    found = sanity.stages(model, seed=1, count=2)
+    assert [name for name, _ in found] == ["4", "2"]
+    for name, half in found:
+        kept = [torch.equal(mine.weight, theirs.weight) for mine, theirs in zip(model, half, strict=True)]
+        assert kept == [i < int(name) for i in range(6)]
+    assert sanity.stages(nn.Sequential(nn.Linear(2, 2)), seed=1, count=2) == []
+
+
+def test_insertion_infidelity_and_the_cascade_are_told_and_decide_nothing() -> None:
+    better, ones = np.full(8, 2.0) + CLEAN[:8] / 10, np.ones(8)
+    plain = gates.faithful(better, 0 * ones, 0.01 * ones)
+    told = gates.faithful(better, 0 * ones, 0.01 * ones, insertion=-5 * ones, infidelity=ones)
+    assert (told.level, told.value) == (plain.level, plain.value)
+    assert (told.details["insertion"], told.details["infidelity"]) == (-5, 1)
+    assert "Infidelity 1.00" in told.reason
+    sane = gates.sane(0.1 * ones, cascade={"gate": 0.9 * ones})
+    assert (sane.level, sane.details) == ("pass", {"cascade gate": pytest.approx(0.9)})
+    assert "down to gate 0.90" in sane.reason
+
+
 def test_stability_is_one_for_the_same_map_and_sensitivity_its_relative_change() -> None:
     a = random_map(1)
     assert stability.agreement(a, [a, a]) == pytest.approx(1)

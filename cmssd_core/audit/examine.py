@@ -73,6 +73,7 @@ class Examiner:
 
     predictor: inference.Predictor
     scrambled: Model
+    cascade: tuple[tuple[str, Model], ...]
     root: Path
     program: Settings
     chosen: AuditSettings
@@ -88,10 +89,11 @@ class Examiner:
         predictor = inference.load(weights, settings=settings)
         scrambled = sanity.scrambled(predictor.model, seed=chosen.seed)
         generator = traps.generator_of(root)
+        cascade = tuple(sanity.stages(predictor.model, seed=chosen.seed, count=chosen.plan.cascade))
         asked = traps.infos(root, table, generator)
         donor = traps.donor_of(root, table) if traps.DRAWN in asked else None
         listed = drawn.criteria(root)
-        return Examiner(predictor, scrambled, root, settings, chosen, listed, asked, generator, donor)
+        return Examiner(predictor, scrambled, cascade, root, settings, chosen, listed, asked, generator, donor)
 
     def examine(self, row: Mapping[str, Any], *, maps: bool, deep: bool) -> tuple[Row, Arrays]:
         """One row of the cohort. Raises InputError for a case that cannot be read."""
@@ -237,15 +239,16 @@ class Examiner:
                     localisation.positive(untaught.maps[region.modality]), rng=rng,
                 )  # fmt: skip
         found["faithful"][method] = {}
-        for name, a in positive.items():
-            true = measure.faithful(subject, name, a, rooms[name], plan=plan, rng=rng)
+        for name, a in own.maps.items():
+            true = measure.faithful(subject, name, a, rooms[name], plan=plan, rng=rng, deep=deep)
             if true is not None:
                 found["faithful"][method][name] = {**true, "gap": own.gap}
         if deep:
-            told = measure.sound(subject, explain, own, untaught, plan=plan, seed=self.chosen.seed)
-            for name, a in own.maps.items():
-                told[name]["infidelity"] = measure.infidelity(subject, name, a, rooms[name], plan=plan, rng=rng)
-            found["sound"][method] = told
+            steps = {part: explain(model, subject.batch, False) for part, model in self.cascade}
+            found["sound"][method] = measure.sound(
+                subject, explain, own, untaught, plan=plan, seed=self.chosen.seed,
+                cascade={part: each for part, each in steps.items() if each is not None},
+            )  # fmt: skip
         if "mri" in positive and positive["mri"].any():
             arrays[f"map {method}"] = positive["mri"].sum(0).astype(np.float32)
             if bone is not None:

@@ -169,14 +169,18 @@ def _map_gates(
     had = [row for row in rows if (row["faithful"].get(method) or {}).get(modality)]
     told = [row["faithful"][method][modality] for row in had]
     gaps = np.array([each["gap"] for each in told if each.get("gap") is not None], dtype=float)
-    found.append(gate.faithful(_column(told, "deletion"), _column(told, "deletion_random"), gaps, _patients(had)))
+    rise, odd = _known(told, "insertion") - _known(told, "insertion_random"), _known(told, "infidelity")
+    true, chance = _column(told, "deletion"), _column(told, "deletion_random")
+    found.append(gate.faithful(true, chance, gaps, _patients(had), insertion=rise, infidelity=odd))
     again = [row for row in rows if (row["sound"].get(method) or {}).get(modality)]
     sound = [row["sound"][method][modality] for row in again]
 
     def whose(name: str) -> list[str]:
         return _patients([row for row, told in zip(again, sound, strict=True) if told.get(name) is not None])
 
-    found.append(gate.sane(_known(sound, "scrambled"), patients=whose("scrambled")))
+    steps = [each.get("cascade") or {} for each in sound]
+    cascade = {part: _known(steps, part) for part in dict.fromkeys(part for each in steps for part in each)}
+    found.append(gate.sane(_known(sound, "scrambled"), cascade=cascade, patients=whose("scrambled")))
     steady = (_known(sound, "noise"), _known(sound, "baselines"), _known(sound, "sensitivity_max"))
     found.append(gate.stable(*steady, patients=whose("noise")))
     if modality == "mri":

@@ -257,9 +257,20 @@ def forbidden(name: str, enrichment: Floats, patients: Sequence[str] | None = No
 
 
 def faithful(
-    fall: Floats, random: Floats, gaps: Floats, patients: Sequence[str] | None = None, *, seed: int = 0
+    fall: Floats,
+    random: Floats,
+    gaps: Floats,
+    patients: Sequence[str] | None = None,
+    *,
+    insertion: Floats | None = None,
+    infidelity: Floats | None = None,
+    seed: int = 0,
 ) -> Gate:
-    """G5: fall of the answer when the map's highest places are filled, minus random places; and completeness gaps."""
+    """G5: fall of the answer when the map's highest places are filled, minus random places; and completeness gaps.
+
+    Told beside it, deciding nothing: insertion, how much more the answer rises when they alone are shown than random
+    ones; infidelity, 0 for a map that foretells every fall and 1 for one that foretells none.
+    """
     gate = _above_zero("G5", fall - random, patients, seed)
     if gate.value is None:
         return gate
@@ -270,13 +281,29 @@ def faithful(
         said += f" Its values miss the answer by {gap:.1%} (median)."
         if gap > GAP:
             gate = replace(gate, level="warn")
-    return replace(gate, reason=said, details={"completeness_gap": gap})
+    details = {"completeness_gap": gap}
+    if insertion is not None and len(insertion):
+        details["insertion"] = float(insertion.mean())
+        said += f" Showing it alone raises the answer by {insertion.mean():+.2f} logits more than showing random places"
+        said += f" (n = {len(insertion)}; decides nothing)."
+    if infidelity is not None and len(infidelity):
+        details["infidelity"] = float(infidelity.mean())
+        said += f" Infidelity {infidelity.mean():.2f} (0 foretells every fall, 1 none; decides nothing)."
+    return replace(gate, reason=said, details=details)
 
 
 def sane(
-    correlation: Floats, elsewhere: Floats | None = None, *, patients: Sequence[str] | None = None, seed: int = 0
+    correlation: Floats,
+    elsewhere: Floats | None = None,
+    *,
+    cascade: Mapping[str, Floats] | None = None,
+    patients: Sequence[str] | None = None,
+    seed: int = 0,
 ) -> Gate:
-    """G6: rank correlation of each case's map with that of the scrambled network. elsewhere: with other cases' maps."""
+    """G6: rank correlation of each case's map with that of the scrambled network. elsewhere: with other cases' maps.
+
+    cascade: with those of networks scrambled from the answer down to a part; told, decides nothing.
+    """
     n, count = len(correlation), people(len(correlation), patients)
     if count < FEWEST // 2:
         return _absent("G6", f"maps of {count} patients by a scrambled network; at least {FEWEST // 2} are needed", n)
@@ -285,8 +312,13 @@ def sane(
     said = f"maps of the trained and of the scrambled network correlate by {value:.2f} (rank)"
     if elsewhere is not None and len(elsewhere):
         said += f", maps of two different cases by {float(elsewhere.mean()):.2f}"
+    steps = {part: float(values.mean()) for part, values in (cascade or {}).items() if len(values)}
+    if steps:
+        words = ", ".join(f"down to {part} {value:.2f}" for part, value in steps.items())
+        said += f"; scrambled from the answer {words} (decides nothing)"
     level: Level = "pass" if value <= SANITY else "warn"
-    return _gate("G6", value, low, high, SANITY, level, said + ".", n)
+    details = {f"cascade {part}": value for part, value in steps.items()}
+    return _gate("G6", value, low, high, SANITY, level, said + ".", n, details=details)
 
 
 def stable(
