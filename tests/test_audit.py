@@ -211,6 +211,19 @@ def test_without_criteria_and_labels_nothing_is_assessable(marked: Path, program
     assert {each["verdict"] for each in told["verdicts"]} == {"NOT ASSESSABLE"}
 
 
+def test_a_verdict_over_some_of_the_criteria_says_over_how_many() -> None:
+    one = {"criterion": "osteoid", "modality": "he", "method": "gradcam", "gates": [], "verdict": "PASS"}
+    one |= {"reason": "every gate passes"}
+    other = {**one, "criterion": "cortical_destruction", "verdict": "NOT ASSESSABLE", "reason": "no case has a mask"}
+    ran = {"model_id": "a", "trained": "b", "criteria": [], "cases": [], "refused": []}
+    told = run._together([{**ran, "verdicts": [one, other]}])
+    assert (told["overall"], told["assessable"]) == ("PASS", {"verdicts": 1, "of": 2})
+    said = "1 of 2 verdicts (a criterion by a method) are assessable. every gate passes"
+    assert run.in_words(told)[0] == f"PASS: {said}"
+    assert said in page.render({**told, "cohort": "c", "limits": []})
+    assert run._together([{**ran, "verdicts": [one]}])["reason"] == "every gate passes"
+
+
 @pytest.mark.parametrize(("name", "unread"), [("resnet50", "osteoid"), ("osnet", "cortical_destruction")])
 def test_a_criterion_on_what_the_model_does_not_read_is_not_assessable(
     marked: Path, program: Settings, tmp_path: Path, name: str, unread: str

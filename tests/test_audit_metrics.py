@@ -354,6 +354,12 @@ def test_a_verdict_fails_before_it_is_not_assessable_and_passes_only_when_all_do
     true = gates.faithful(np.full(20, 2.0) + CLEAN[:20] / 10, np.zeros(20), np.full(20, 0.01))
     sane = gates.sane(np.full(20, 0.1))
     assert gates.verdict([works, harmless, needed, located, true, sane])[0] == "PASS"
+    assert "but G4, which was not measured" in gates.verdict([works, harmless, needed, located, true, sane])[1]
+    seen = gates.forbidden("x", np.full(20, 1.0))
+    assert gates.verdict([works, harmless, needed, located, seen, true, sane]) == (
+        "PASS",
+        "every gate from G0 to G6 passes",
+    )
     assert gates.verdict([works, harmless, needed, located, true, gates.sane(np.full(20, 0.9))])[0] == (
         "NOT DEMONSTRATED"
     )

@@ -274,10 +274,15 @@ def _together(runs: Sequence[Told]) -> Told:
         verdicts.append({**shown, "verdict": gate.together([told["verdict"] for told in each]), "reason": reason})
     overall = gate.together([told["verdict"] for told in verdicts])
     first = next((told for told in verdicts if told["verdict"] == overall), None)
+    reason = first["reason"] if first else "no case has a criterion"
+    assessed = sum(told["verdict"] != "NOT ASSESSABLE" for told in verdicts)
+    if 0 < assessed < len(verdicts):
+        reason = f"{assessed} of {len(verdicts)} verdicts (a criterion by a method) are assessable. {reason}"
     run = runs[0]
     return {
         "overall": overall,
-        "reason": first["reason"] if first else "no case has a criterion",
+        "reason": reason,
+        "assessable": {"verdicts": assessed, "of": len(verdicts)},
         "model_id": ", ".join(one["model_id"] for one in runs),
         "trained": run["trained"],
         "verdicts": verdicts,

@@ -417,8 +417,8 @@ SHOWING = ("G0", "G1", "G2", "G3", "G4", "G5", "G6")
 def verdict(gates: Sequence[Gate]) -> tuple[Verdict, str]:
     """What the gates of one criterion, modality and method make of a model, and why in one sentence.
 
-    FAIL: the model does not work, or a hard gate fails. PASS: G0 to G6 all pass. NOT ASSESSABLE: labels or the
-    criterion are missing. NOT DEMONSTRATED: anything else.
+    FAIL: the model does not work, or a hard gate fails. PASS: G0 to G6 all pass, or all but G4 where no trap has a
+    place. NOT ASSESSABLE: labels or the criterion are missing. NOT DEMONSTRATED: anything else.
     """
     by = {name: [g for g in gates if g.name.split(" ")[0] == name] for name in (*MEANINGS,)}
     failed = [g for name in HARD for g in by[name] if g.level == "fail"]
@@ -435,6 +435,8 @@ def verdict(gates: Sequence[Gate]) -> tuple[Verdict, str]:
         return "NOT DEMONSTRATED", f"{weak[0].name}: {weak[0].reason}"
     if unseen:
         return "NOT DEMONSTRATED", f"{unseen[0]} could not be assessed"
+    if all(g.level == "not assessable" for g in by["G4"]):
+        return "PASS", "every gate from G0 to G6 passes but G4, which was not measured: no trap lies on these maps"
     return "PASS", "every gate from G0 to G6 passes"
 
 
