@@ -232,7 +232,7 @@ def logits(model: Model, images: dict[str, Tensor]) -> np.ndarray:
     return model(batch_of(images)).malignant_logit.double().numpy()
 
 
-def train(pool: Pool, trap: str, strength: str, seed: int, *, cases: int = 24) -> Model:
+def train(pool: Pool, trap: str, strength: str, seed: int, *, cases: int = 24, steps: int | None = None) -> Model:
     """One small model. The trap follows the label it is told, which is noise for some; for honest ones, chance."""
     correlation, noise = STRENGTHS[strength]
     rng = np.random.default_rng([seed, pool.settings.seed, list(TRAPS).index(trap)])
@@ -243,7 +243,7 @@ def train(pool: Pool, trap: str, strength: str, seed: int, *, cases: int = 24) -
     there = rng.random(TRAIN) < np.where(label, correlation, 1 - correlation)
     images, wanted = pool.images(which, trap, there), torch.from_numpy(label.astype(np.float32))
     model = Tiny()
-    steps = STEPS.get(trap, 120)
+    steps = steps or STEPS.get(trap, 120)
     optimiser = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 6e-3, total_steps=steps)
     other = pool.images(which, trap, ~there)[TRAPS[trap][0]] if strength == "honest" else None
@@ -292,7 +292,7 @@ def measured(model: Model, pool: Pool, trap: str, *, seed: int) -> tuple[list[me
     there = np.arange(AUDIT) // 2 % 2 == 0
     modality, visible = TRAPS[trap]
     other = sanity.scrambled(model, seed=seed)
-    rows, maps, pathologies = [], [], []
+    rows, maps = [], {}
     everyone = start + np.arange(AUDIT)
     clean, trapped = (logits(model, pool.images(everyone, trap, np.full(AUDIT, on))) for on in (False, True))
     probed = {f"probe {name}": logits(model, pool.probed(name)) for name in PROBES}
@@ -314,14 +314,14 @@ def measured(model: Model, pool: Pool, trap: str, *, seed: int) -> tuple[list[me
             "criteria": {}, "faithful": {}, "sound": {}, "outside": {}, "forbidden": {},
         }  # fmt: skip
         rows.append(row)
-        pathologies.append(pool.data["pathology"][place])
         if i >= MAPS:
             continue
         own = Subject(model, batch_of(pool.images(single, trap, there[i : i + 1])))
         rooms = {name: np.ones(image[:, 0].shape, dtype=bool) for name, image in own.images.items()}
         found = explained[i]
         positive = {name: localisation.positive(a) for name, a in found.maps.items()}
-        maps.append(positive["mri"])
+        if positive["mri"].any():
+            maps[i] = positive["mri"]
         scrambled = untaught[i]
         for name, key in (("destruction", "mri"), ("osteoid", "he")):
             region = measure.Region(key, pool.mask(name, place))
@@ -329,10 +329,8 @@ def measured(model: Model, pool: Pool, trap: str, *, seed: int) -> tuple[list[me
             untrained = localisation.positive(scrambled.maps[key])
             located = measure.located(positive[key], own.grey(key), region, rooms[key], untrained, rng=rng)
             row["criteria"][name] = {"necessity": needed, "located": {"ig": located} if malignant else {}}
-        row["faithful"]["ig"] = {
-            key: {**measure.faithful(own, key, a, rooms[key], plan=PLAN, rng=rng), "gap": found.gap}
-            for key, a in positive.items()
-        }
+        true = {key: measure.faithful(own, key, a, rooms[key], plan=PLAN, rng=rng) for key, a in positive.items()}
+        row["faithful"]["ig"] = {key: {**one, "gap": found.gap} for key, one in true.items() if one is not None}
         if i < DEEP:
             row["sound"]["ig"] = measure.sound(own, integrated, found, scrambled, plan=PLAN, seed=i)
         row["outside"]["ig"] = measure.outside(
@@ -342,11 +340,12 @@ def measured(model: Model, pool: Pool, trap: str, *, seed: int) -> tuple[list[me
             dense = localisation.enrichment(
                 localisation.positive(on_trap[i].maps[modality]), pool.mask(f"mask/{trap}", place)
             )
-            row["forbidden"]["ig"] = {trap: {"modality": modality, "enrichment": dense or 0.0}}
-    found, pathology = panel.spot_of(maps, [p.any(0) for p in pathologies[:MAPS]])
+            if dense is not None:
+                row["forbidden"]["ig"] = {trap: {"modality": modality, "enrichment": dense}}
+    found, pathology = panel.spot_of([*maps.values()], [pool.data["pathology"][start + i].any(0) for i in maps])
     shift = []
     if panel.stands_out(found):
-        for i in range(MAPS):
+        for i in maps:
             case = Subject(model, batch_of(pool.images(np.array([start + i]), trap, there[i : i + 1])))
             shift.append(measure.refilled(case, found.mask, np.ones(case.images["mri"][:, 0].shape, dtype=bool)))
     place = found and {"ratio": found.ratio, "y": found.y, "x": found.x}
@@ -398,7 +397,7 @@ def plain(rows: list[measure.Row]) -> dict:
         chance = np.mean([each["share"] for each in had])
         out[f"pointing above chance ({name})"] = bool(np.mean([each["pointing"] for each in had]) > chance)
         out[f"rank accuracy above chance ({name})"] = bool(np.mean([each["rank"] for each in had]) > chance)
-        falls = [row["faithful"]["ig"][key] for row in rows if row["faithful"]]
+        falls = [row["faithful"]["ig"][key] for row in rows if key in row["faithful"].get("ig", {})]
         out[f"deletion better than random ({key})"] = bool(
             np.mean([each["deletion"] - each["deletion_random"] for each in falls]) > 0
         )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from cmssd_core.audit import panel
+from cmssd_core.audit import measure, panel
 from cmssd_core.explain import faithfulness, gates, localisation, resamples, sanity, screens, stability
 
 SHAPE = (1, 12, 12)
@@ -119,6 +119,28 @@ def test_a_scrambled_network_keeps_its_values_in_another_order_and_a_cascade_goe
     assert torch.equal(steps[0][1][0], model[0].weight)  # the first layer is scrambled last
 
 
+def test_between_the_trained_and_the_scrambled_network_lie_stages_of_a_cascade() -> None:
+    model = nn.Sequential(*(nn.Linear(3, 3) for _ in range(6)))
+    found = sanity.stages(model, seed=1, count=2)
+    assert [name for name, _ in found] == ["4", "2"]
+    for name, half in found:
+        kept = [torch.equal(mine.weight, theirs.weight) for mine, theirs in zip(model, half, strict=True)]
+        assert kept == [i < int(name) for i in range(6)]
+    assert sanity.stages(nn.Sequential(nn.Linear(2, 2)), seed=1, count=2) == []
+
+
+def test_insertion_infidelity_and_the_cascade_are_told_and_decide_nothing() -> None:
+    better, ones = np.full(8, 2.0) + CLEAN[:8] / 10, np.ones(8)
+    plain = gates.faithful(better, 0 * ones, 0.01 * ones)
+    told = gates.faithful(better, 0 * ones, 0.01 * ones, insertion=-5 * ones, infidelity=ones)
+    assert (told.level, told.value) == (plain.level, plain.value)
+    assert (told.details["insertion"], told.details["infidelity"]) == (-5, 1)
+    assert "Infidelity 1.00" in told.reason
+    sane = gates.sane(0.1 * ones, cascade={"gate": 0.9 * ones})
+    assert (sane.level, sane.details) == ("pass", {"cascade gate": pytest.approx(0.9)})
+    assert "down to gate 0.90" in sane.reason
+
+
 def test_stability_is_one_for_the_same_map_and_sensitivity_its_relative_change() -> None:
     a = random_map(1)
     assert stability.agreement(a, [a, a]) == pytest.approx(1)
@@ -180,6 +202,58 @@ def test_patients_are_drawn_whole() -> None:
     assert (drawn[:, 2] == drawn[:, 3]).all()
 
 
+def test_six_patients_can_pass_four_tests_and_chance_passes_no_more_often_than_it_should() -> None:
+    assert gates.necessity(np.array([3.0, 3.4, 2.6, 3.2, 2.8, 3.0]), np.zeros(6)).p < 0.05 / 4
+    rng, drawn = np.random.default_rng(0), resamples.weights(6, None, 0)
+    nothing = rng.normal(size=(2000, 6))
+    p = np.array([resamples.chance(values.mean(), resamples.means(drawn, values), 6) for values in nothing])
+    for level in (0.05, 0.0125):
+        assert (p <= level).mean() == pytest.approx(level, abs=3 * np.sqrt(level / 2000))
+    assert resamples.chance(0.0, np.zeros(1000), 6) == 1
+
+
+def test_what_few_patients_show_often_is_not_counted_often() -> None:
+    who, values = [name for name in "abc" for _ in range(8)], CLEAN[:24]
+    three = {
+        "G1": gates.trap("x", values, values, None, spread=1.0, patients=who),
+        "by": gates.hospitals(values, MALIGNANT[:24], {"coil": ["a"] * 8 + ["b"] * 16}, who)[0],
+        "G2": gates.necessity(values, values, who),
+        "G3": gates.localisation(values, {"random": values}, who),
+        "G4": gates.forbidden("x", values, who),
+        "G5": gates.faithful(values, values, np.array([]), who),
+        "G8": gates.outside(values, values, who, spread=1.0),
+    }
+    assert {gate.level for gate in three.values()} == {"not assessable"}
+    two = ["a", "b"] * 12
+    assert gates.works(values, MALIGNANT[:24], two).level == "not assessable"
+    assert gates.sane(values, patients=two).level == "not assessable"
+    assert gates.stable(values, values, patients=two).level == "not assessable"
+
+
+def test_a_map_that_points_at_nothing_is_held_to_nothing() -> None:
+    empty, room, rng = np.zeros(SHAPE), np.ones(SHAPE, dtype=bool), np.random.default_rng(0)
+    never = None  # a model that would be asked: it is not
+    plan = measure.Plan()
+    assert measure.faithful(never, "mri", empty, room, plan=plan, rng=rng) is None
+    assert measure.outside(never, empty, random_mask(0), room, plan=plan, rng=rng) is None
+    inside = np.zeros(SHAPE)
+    inside[0, 3, 3] = 1  # on the lesion alone: nothing else is shown
+    assert measure.outside(never, inside, random_mask(0), room, plan=plan, rng=rng) is None
+
+
+def test_an_interval_of_patients_seen_often_is_that_of_patients() -> None:
+    each = CLEAN[:8]
+    often, who = each.repeat(5), [name for name in "abcdefgh" for _ in range(5)]
+    asked = {
+        "G6": lambda values, patients: gates.sane(values, patients=patients),
+        "G7": lambda values, patients: gates.stable(values, values, patients=patients),
+        "G8": lambda values, patients: gates.outside(values, 0 * values, patients, spread=1.0),
+    }
+    for ask in asked.values():
+        once, again = ask(each, None), ask(often, who)
+        assert (again.low, again.high) == pytest.approx((once.low, once.high))
+
+
 CLEAN = np.random.default_rng(1).normal(size=40)
 MALIGNANT = np.arange(40) % 2 == 0
 
@@ -190,6 +264,26 @@ def test_a_named_trap_that_moves_the_answer_fails_and_one_nobody_named_warns() -
     assert gates.trap("x", CLEAN, CLEAN + 2, named=False, **asked).level == "warn"
     assert gates.trap("x", CLEAN, CLEAN + 0.01, **asked).level == "pass"
     assert gates.trap("x", CLEAN[:3], CLEAN[:3], **{**asked, "malignant": MALIGNANT[:3]}).level == "not assessable"
+
+
+def test_few_cases_without_the_trap_are_said_and_one_that_moves_when_freed_of_it_excuses_no_map() -> None:
+    few = gates.trap("x", CLEAN[:5], CLEAN[:5], None, spread=1.0, carry=20)
+    assert few.level == "not assessable"
+    assert "20 cases that came with it are left out" in few.reason
+    empty = {"malignant": None, "groups": {}, "criteria": {}, "faithful": {}, "sound": {}, "outside": {}}
+    shown = {"ig": {"x": {"modality": "mri", "enrichment": 30.0}}}
+    rows = [
+        {**empty, "patient_id": str(i), "logit": float(CLEAN[i]), "own": ["x"] * (i < 8), "forbidden": shown,
+         "traps": {"x removed": {"clean": CLEAN[i] - 3, "trapped": CLEAN[i]}} if i < 8
+         else {"x": {"clean": CLEAN[i], "trapped": CLEAN[i]}}}
+        for i in range(16)
+    ]  # fmt: skip
+    traps = {"x": panel.TrapInfo("x", named=True), "x removed": panel.TrapInfo("x", named=True, of="x")}
+    asked = {"criteria": {"breach": "mri"}, "methods": ["ig"], "spots": {}}
+    levels = {g.name: g.level for g in panel.judge(rows, traps=traps, **asked)[0].gates}
+    assert (levels["G1 x"], levels["G1 x removed"], levels["G4 x"]) == ("pass", "fail", "fail")
+    alone = {g.name: g.level for g in panel.judge(rows, traps={"x": traps["x"]}, **asked)[0].gates}
+    assert (alone["G1 x"], alone["G4 x"]) == ("pass", "warn")
 
 
 def test_a_hospital_that_the_answer_tells_apart_fails() -> None:
@@ -211,6 +305,25 @@ def test_a_hot_spot_fails_only_where_filling_it_moves_the_answer_and_no_bone_lie
     assert gates.hot(spot, np.full(20, 2.0), pathology=0.0, **asked).level == "fail"
     assert gates.hot(spot, np.full(20, 2.0), pathology=0.9, **asked).level == "warn"
     assert gates.hot(spot, np.full(20, 0.0), pathology=0.0, **asked).level == "warn"
+
+
+def test_a_hot_spot_that_does_nothing_does_not_fail_where_its_mirror_image_lies_on_the_lesion() -> None:
+    spot = screens.HotSpot(60.0, 3, 4, np.ones((5, 5), bool), np.ones((5, 5)))
+    asked = {"spread": 1.0, "n": 20, "pathology": 0.0}
+    assert gates.hot(spot, np.full(20, -2.0), **asked).level == "warn"
+    assert gates.hot(spot, np.array([12.0, *[0.0] * 19]), **asked).level == "warn"  # one case is not the cohort
+    assert gates.hot(spot, np.full(20, 2.0), patients=["a"] * 20, **asked).level == "not assessable"
+    assert gates.hot(spot, np.full(20, 2.0), **{**asked, "pathology": None}).level == "warn"
+
+
+def test_where_a_lesion_ever_lies_is_where_it_lies_in_any_case() -> None:
+    maps, lesions = [np.zeros((1, 8, 8)) for _ in range(4)], [np.zeros((8, 8), dtype=bool) for _ in range(4)]
+    for a in maps:
+        a[0, 2, 2] = 1
+    lesions[1][:5, :5] = True
+    found, share = panel.spot_of(maps, [*lesions, None])
+    assert (found.y, found.x) == (2, 2)
+    assert share == 1
 
 
 def test_a_model_that_parts_the_cases_timidly_is_not_demonstrated_and_one_that_guesses_fails() -> None:
@@ -241,6 +354,12 @@ def test_a_verdict_fails_before_it_is_not_assessable_and_passes_only_when_all_do
     true = gates.faithful(np.full(20, 2.0) + CLEAN[:20] / 10, np.zeros(20), np.full(20, 0.01))
     sane = gates.sane(np.full(20, 0.1))
     assert gates.verdict([works, harmless, needed, located, true, sane])[0] == "PASS"
+    assert "but G4, which was not measured" in gates.verdict([works, harmless, needed, located, true, sane])[1]
+    seen = gates.forbidden("x", np.full(20, 1.0))
+    assert gates.verdict([works, harmless, needed, located, seen, true, sane]) == (
+        "PASS",
+        "every gate from G0 to G6 passes",
+    )
     assert gates.verdict([works, harmless, needed, located, true, gates.sane(np.full(20, 0.9))])[0] == (
         "NOT DEMONSTRATED"
     )
@@ -251,6 +370,20 @@ def test_several_seeds_give_one_verdict_and_one_that_fails_fails_all() -> None:
     assert gates.together(["PASS", "NOT DEMONSTRATED"]) == "NOT DEMONSTRATED"
     assert gates.together(["PASS", "FAIL"]) == "FAIL"
     assert gates.together(["NOT ASSESSABLE"]) == "NOT ASSESSABLE"
+
+
+def test_an_empty_control_counts_nothing_and_does_not_end_the_audit() -> None:
+    located = {"enrichment": 3.0, "controls": {"random": {"enrichment": 1.0}, "untrained": {"enrichment": None}}}
+    empty = {"groups": {}, "traps": {}, "faithful": {}, "sound": {}, "outside": {}, "forbidden": {}}
+    rows = [
+        {**empty, "patient_id": str(i), "malignant": i % 2 == 0, "logit": float(i),
+         "criteria": {"osteoid": {"located": {"gradcam": located}}}}
+        for i in range(8)
+    ]  # fmt: skip
+    line = panel.judge(rows, criteria={"osteoid": "he"}, methods=["gradcam"], traps={}, spots={})[0]
+    found = next(gate for gate in line.gates if gate.name == "G3")
+    assert (found.value, found.level) == (2.0, "pass")
+    assert found.details["control untrained"] == 0
 
 
 def test_nothing_at_all_is_not_assessable_and_no_traceback() -> None:

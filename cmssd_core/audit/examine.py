@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pandas as pd
 from cmssd_core import cohort as cohorts
 from cmssd_core import inference
 from cmssd_core.audit import measure, traps
-from cmssd_core.audit.measure import Explained, Plan, Region, Row
+from cmssd_core.audit.measure import Explained, Plan, Region, Row, Trapped
 from cmssd_core.audit.panel import TrapInfo
 from cmssd_core.audit.probes import PROBES
 from cmssd_core.audit.subject import Subject
@@ -35,6 +35,19 @@ Arrays = dict[str, npt.NDArray[Any]]
 GROUPS = ("centre", "scanner", "field_t", "coil")
 GLASS = 0.9  # a slide's pixel brighter than this is no tissue
 SECOND = "_2"  # column suffix of a second reader's mask
+
+
+def _other_fill(settings: ExplainSettings) -> ExplainSettings:
+    return replace(settings, fill_mri="air", fill_he="mean")
+
+
+#: Methods whose map hangs on a baseline, and the settings with another one; the others have none.
+ANOTHER: Mapping[str, Callable[[ExplainSettings], ExplainSettings]] = {
+    "integrated_gradients": lambda settings: replace(settings, baseline_mri="air", baseline_he="mean"),
+    "occlusion": _other_fill,
+    "kernel_shap": _other_fill,
+    "lime": _other_fill,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +73,7 @@ class Examiner:
 
     predictor: inference.Predictor
     scrambled: Model
+    cascade: tuple[tuple[str, Model], ...]
     root: Path
     program: Settings
     chosen: AuditSettings
@@ -75,10 +89,11 @@ class Examiner:
         predictor = inference.load(weights, settings=settings)
         scrambled = sanity.scrambled(predictor.model, seed=chosen.seed)
         generator = traps.generator_of(root)
+        cascade = tuple(sanity.stages(predictor.model, seed=chosen.seed, count=chosen.plan.cascade))
         asked = traps.infos(root, table, generator)
         donor = traps.donor_of(root, table) if traps.DRAWN in asked else None
         listed = drawn.criteria(root)
-        return Examiner(predictor, scrambled, root, settings, chosen, listed, asked, generator, donor)
+        return Examiner(predictor, scrambled, cascade, root, settings, chosen, listed, asked, generator, donor)
 
     def examine(self, row: Mapping[str, Any], *, maps: bool, deep: bool) -> tuple[Row, Arrays]:
         """One row of the cohort. Raises InputError for a case that cannot be read."""
@@ -91,12 +106,12 @@ class Examiner:
             "case_id": str(row["case_id"]), "patient_id": str(row.get("patient_id") or row["case_id"]),
             "malignant": case.truth.malignant, "logit": subject.answer(),
             "groups": {column: str(row[column]) for column in GROUPS if row.get(column) is not None},
-            "traps": {}, "criteria": {}, "faithful": {}, "sound": {}, "outside": {}, "forbidden": {}, "patches":
-            int(batch.valid["he"].sum()), "slices": int(batch.valid["mri"].sum()),
+            "own": [], "traps": {}, "criteria": {}, "faithful": {}, "sound": {}, "outside": {}, "forbidden": {},
+            "patches": int(batch.valid["he"].sum()), "slices": int(batch.valid["mri"].sum()),
         }  # fmt: skip
-        shown = self._trapped(subject, case, prepared, found)
+        shown = self._trapped(subject, row, case, prepared, found)
         rooms = {name: room(name, case, prepared, subject) for name in subject.images}
-        regions = self._regions(row, case, prepared, found)
+        regions = self._regions(row, case, prepared, found, subject)
         for name, region in regions.items():
             found["criteria"][name] |= {
                 "necessity": measure.necessity(subject, region, rooms[region.modality], plan=self.chosen.plan, rng=rng)
@@ -117,41 +132,72 @@ class Examiner:
         subject = Subject(self.predictor.model, batch)
         return measure.refilled(subject, spot, room("mri", case, prepared, subject))
 
-    def _trapped(self, subject: Subject, case: Case, prepared: Case, found: Row) -> dict[str, traps.Laid]:
-        """Answers to every trap into `found`; what was laid, of those the cohort names and that have a place."""
-        spec, seed = self.predictor.spec, self.chosen.seed
-        changed: dict[str, traps.Laid] = {}
-        for name in self.asked:
-            laid = None
-            if name in PROBES:
-                laid = traps.laid(name, case, prepared, spec, self.program, seed=seed)
-            elif name == traps.DRAWN and self.donor is not None:
-                laid = traps.pasted(case, prepared, *self.donor, spec, self.program)
-            if laid is not None:
-                changed[name] = laid
+    def _trapped(
+        self, subject: Subject, row: Mapping[str, Any], case: Case, prepared: Case, found: Row
+    ) -> dict[str, Trapped]:
+        """Answers with and without every trap into `found`; the case with each that is named and has a place."""
+        spec, device = self.predictor.spec, self.predictor.device
+        own = [one for one in traps.own(row, self.root, case) if one.modality in subject.images]
+        found["own"] = sorted({name for one in own for name in one.names})
+        on, off = self._laid(case, prepared, {one.modality for one in own}), self._removed(own, case, prepared)
         for modality in subject.images:
-            names = [name for name, laid in changed.items() if laid.modality == modality]
-            images = [changed[name].image.to(self.predictor.device) for name in names]
-            for name, answer in zip(names, subject.answers(modality, images) if names else (), strict=True):
-                found["traps"][name] = {"clean": found["logit"], "trapped": float(answer)}
-        shown = {name: laid for name, laid in changed.items() if self.asked[name].named and laid.mask is not None}
+            some = {name: laid for name, laid in (on | off).items() if laid.modality == modality}
+            changed = [laid.image.to(device) for laid in some.values()]
+            for name, answer in zip(some, subject.answers(modality, changed) if some else (), strict=True):
+                clean, trapped = (found["logit"], float(answer)) if name in on else (float(answer), found["logit"])
+                found["traps"][name] = {"clean": clean, "trapped": trapped}
+        shown = {
+            name: Trapped(with_image(subject, laid), Region(laid.modality, laid.mask))
+            for name, laid in on.items()
+            if laid.mask is not None and laid.modality in subject.images and self.asked[name].named
+        }
+        for one in own:
+            region = Region(one.modality, traps.place_of(one, case, prepared))
+            shown |= {name: Trapped(subject.batch, region) for name in one.names if name in self.asked}
         twin = next((name for name in self.asked if name.endswith(traps.TWIN)), None)
         if twin is not None and self.generator is not None and case.truth.malignant is not None:
+            shortcut = self.generator.shortcut
             pair = traps.twins(found["case_id"], case.truth.malignant, self.generator, spec, self.program)
             if pair is not None:
-                batches = [inference.moved(collate([one], spec), self.predictor.device) for one in pair[:2]]
-                clean, trapped = (Subject(self.predictor.model, one).answer() for one in batches)
-                found["traps"][twin] = {"clean": clean, "trapped": trapped}
-                if pair[2] is not None and self.generator.shortcut not in traps.PLAUSIBLE:
-                    shown[twin] = traps.Laid("mri", batches[1].inputs["mri"][0, :, 1], pair[2])
+                batches = [inference.moved(collate([one], spec), device) for one in pair[:2]]
+                without, having = (Subject(self.predictor.model, one).answer() for one in batches)
+                found["traps"][twin] = {"clean": without, "trapped": having}
+                if pair[2] is not None and shortcut not in traps.PLAUSIBLE:
+                    shown[twin] = Trapped(batches[1], Region(traps.TWINS[shortcut][0], pair[2]))
         return shown
 
-    def _regions(self, row: Mapping[str, Any], case: Case, prepared: Case, found: Row) -> dict[str, Region]:
-        """Drawn criteria of the case on its prepared images; what two readers agree on goes into `found`."""
+    def _laid(self, case: Case, prepared: Case, carry: Collection[str]) -> dict[str, traps.Laid]:
+        """Every trap on the case, but those that the cohort names on modalities that carry one of their own."""
+        spec = self.predictor.spec
+        found: dict[str, traps.Laid] = {}
+        for name, info in self.asked.items():
+            laid = None
+            if name in PROBES and not (info.named and PROBES[name].modality in carry):
+                laid = traps.laid(name, case, prepared, spec, self.program, seed=self.chosen.seed)
+            elif name == traps.DRAWN and self.donor is not None and "mri" not in carry:
+                laid = traps.pasted(case, prepared, *self.donor, spec, self.program)
+            if laid is not None:
+                found[name] = laid
+        return found
+
+    def _removed(self, own: Sequence[traps.Own], case: Case, prepared: Case) -> dict[str, traps.Laid]:
+        """The case without each trap it came with."""
+        found: dict[str, traps.Laid] = {}
+        for one in own:
+            names = [f"{name}{traps.REMOVED}" for name in one.names]
+            wanted = [name for name in names if name in self.asked]
+            laid = traps.removed(one, case, prepared, self.predictor.spec, self.program) if wanted else None
+            found |= {name: laid for name in wanted if laid is not None}
+        return found
+
+    def _regions(
+        self, row: Mapping[str, Any], case: Case, prepared: Case, found: Row, subject: Subject
+    ) -> dict[str, Region]:
+        """Drawn criteria of the case on what the model reads of it; what two readers agree on goes into `found`."""
         series = pd.Series(dict(row), dtype=object)
         regions = {}
         for name, outline in drawn.outlines(series, self.root, case, self.criteria).items():
-            if outline is None:
+            if outline is None or outline.criterion.modality not in subject.images:
                 found["criteria"][name] = None
                 continue
             mask = drawn.mark(outline, case, prepared).mask[0].numpy()
@@ -167,7 +213,7 @@ class Examiner:
 
     def _mapped(
         self, method: str, subject: Subject, rooms: Mapping[str, Mask], regions: Mapping[str, Region],
-        bone: Mask | None, shown: Mapping[str, traps.Laid], found: Row, arrays: Arrays, *, deep: bool,
+        bone: Mask | None, shown: Mapping[str, Trapped], found: Row, arrays: Arrays, *, deep: bool,
         rng: np.random.Generator,
     ) -> None:  # fmt: skip
         """A method's maps held against criteria, model, traps and themselves, into `found`; the MRI's into `arrays`."""
@@ -176,7 +222,9 @@ class Examiner:
         def explain(model: Model, batch: Batch, other: bool) -> Explained | None:
             wanted = ExplainSettings(memory_mb=1024, seed=self.chosen.seed, max_windows=200)
             if other:
-                wanted = replace(wanted, baseline_mri="air", baseline_he="mean")
+                if method not in ANOTHER:
+                    return None
+                wanted = ANOTHER[method](wanted)
             return measure.explained(method, model, batch, wanted)[0]
 
         own = explain(subject.model, subject.batch, False)
@@ -190,27 +238,31 @@ class Examiner:
                     positive[region.modality], subject.grey(region.modality), region, rooms[region.modality],
                     localisation.positive(untaught.maps[region.modality]), rng=rng,
                 )  # fmt: skip
-        found["faithful"][method] = {
-            name: {**measure.faithful(subject, name, a, rooms[name], plan=plan, rng=rng), "gap": own.gap}
-            for name, a in positive.items()
-        }
+        found["faithful"][method] = {}
+        for name, a in own.maps.items():
+            true = measure.faithful(subject, name, a, rooms[name], plan=plan, rng=rng, deep=deep)
+            if true is not None:
+                found["faithful"][method][name] = {**true, "gap": own.gap}
         if deep:
-            told = measure.sound(subject, explain, own, untaught, plan=plan, seed=self.chosen.seed)
-            for name, a in own.maps.items():
-                told[name]["infidelity"] = measure.infidelity(subject, name, a, rooms[name], plan=plan, rng=rng)
-            found["sound"][method] = told
-        if "mri" in positive:
+            steps = {part: explain(model, subject.batch, False) for part, model in self.cascade}
+            found["sound"][method] = measure.sound(
+                subject, explain, own, untaught, plan=plan, seed=self.chosen.seed,
+                cascade={part: each for part, each in steps.items() if each is not None},
+            )  # fmt: skip
+        if "mri" in positive and positive["mri"].any():
             arrays[f"map {method}"] = positive["mri"].sum(0).astype(np.float32)
             if bone is not None:
                 found["outside"][method] = measure.outside(
                     subject, positive["mri"], bone, rooms["mri"], plan=plan, rng=rng
                 )
         found["forbidden"][method] = {}
-        for name, laid in shown.items() if deep or len(shown) == 1 else ():
-            on = explain(subject.model, with_image(subject, laid), False)
-            if on is not None and laid.mask is not None and laid.modality in on.maps:
-                dense = localisation.enrichment(localisation.positive(on.maps[laid.modality]), laid.mask)
-                found["forbidden"][method][name] = {"modality": laid.modality, "enrichment": dense or 0.0}
+        for name, trapped in shown.items() if deep or len(shown) == 1 else ():
+            region = trapped.region
+            on = own if trapped.batch is subject.batch else explain(subject.model, trapped.batch, False)
+            if on is not None and region.modality in on.maps:
+                dense = localisation.enrichment(localisation.positive(on.maps[region.modality]), region.mask)
+                if dense is not None:
+                    found["forbidden"][method][name] = {"modality": region.modality, "enrichment": dense}
 
 
 def with_image(subject: Subject, laid: traps.Laid) -> Batch:

@@ -37,11 +37,13 @@ Explain = Callable[[Model, Batch, bool], Explained | None]
 class Plan:
     """How much is measured. shifts: copies of a criterion elsewhere; noise: draws of it; block: edge of a tile, pixels.
 
-    noise_mri in standard deviations, noise_he in shares of white: what nobody sees.
+    cascade: networks between the trained and the scrambled one. noise_mri in standard deviations, noise_he in shares of
+    white: what nobody sees.
     """
 
     shifts: int = 10
     noise: int = 3
+    cascade: int = 2
     block: Mapping[str, int] = field(default_factory=lambda: {"mri": 8, "he": 16})
     noise_mri: float = 0.05
     noise_he: float = 0.01
@@ -59,16 +61,10 @@ class Region:
 
 @dataclass(frozen=True, eq=False)
 class Trapped:
-    """A case with a trap on it. region: where, None where it has no place. batch: one case, like the clean one."""
+    """A case with a trap on it, and where that lies on its prepared images."""
 
     batch: Batch
-    region: Region | None
-
-
-def answers_to(subject: Subject, traps: Mapping[str, Trapped]) -> Row:
-    """The case's own answer, and its answer to each trap."""
-    told = {name: Subject(subject.model, trap.batch).answer() for name, trap in traps.items()}
-    return {"logit": subject.answer(), "traps": told}
+    region: Region
 
 
 def necessity(subject: Subject, region: Region, room: Mask, *, plan: Plan, rng: np.random.Generator) -> Row | None:
@@ -101,30 +97,48 @@ def located(
     return {**found, "share": localisation.share(mask, room), "controls": table}
 
 
-def faithful(subject: Subject, modality: str, a: Map, room: Mask, *, plan: Plan, rng: np.random.Generator) -> Row:
-    """Deletion and insertion of a map's tiles against random ones, and how well the map foretells random fills."""
+def faithful(
+    subject: Subject,
+    modality: str,
+    signed: Map,
+    room: Mask,
+    *,
+    plan: Plan,
+    rng: np.random.Generator,
+    deep: bool = False,
+) -> Row | None:
+    """Deletion of a map's highest tiles against random ones; None for an empty map, which points at nothing.
+
+    deep: insertion likewise, and infidelity: how badly the signed map foretells the falls by filling random tenths.
+    """
+    a, block = localisation.positive(signed), plan.block[modality]
+    if not a.any():
+        return None
     fill = subject.plain(modality, room)
-    block = plan.block[modality]
 
     def answers(masks: Any) -> npt.NDArray[np.float64]:
         return subject.filled(modality, list(masks), fill)
 
     fall, random_fall = faithfulness.deletion(a, answers, block=block, rng=rng)
-    return {"deletion": fall, "deletion_random": random_fall}
+    found = {"deletion": fall, "deletion_random": random_fall}
+    if deep:
+        rise, random_rise = faithfulness.insertion(a, answers, block=block, rng=rng)
+        changes, falls = _foretold(signed, answers, block=block, rng=rng)
+        found |= {"insertion": rise, "insertion_random": random_rise}
+        found["infidelity"] = faithfulness.infidelity(changes, falls)
+    return found
 
 
-def infidelity(
-    subject: Subject, modality: str, signed: Map, room: Mask, *, plan: Plan, rng: np.random.Generator, draws: int = 8
-) -> float:
-    """How badly the signed map foretells the falls by filling random tenths of its tiles."""
-    block = plan.block[modality]
+def _foretold(
+    signed: Map, answers: faithfulness.Answers, *, block: int, rng: np.random.Generator, draws: int = 8
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """What a map says that filling random tenths of its tiles takes from the answer, and what it takes."""
     shape = (signed.shape[0], signed.shape[1], signed.shape[2])
     tiles = len(faithfulness.block_order(signed, block))
     picks = [rng.choice(tiles, max(1, tiles // 10), replace=False) for _ in range(draws)]
     masks = [faithfulness.block_mask(shape, block, pick) for pick in picks]
-    found = subject.filled(modality, [np.zeros(shape, dtype=bool), *masks], subject.plain(modality, room))
-    changes = np.array([float(signed[mask].sum()) for mask in masks])
-    return faithfulness.infidelity(changes, found[0] - found[1:])
+    found = answers([np.zeros(shape, dtype=bool), *masks])
+    return np.array([float(signed[mask].sum()) for mask in masks]), found[0] - found[1:]
 
 
 def outside(
@@ -132,11 +146,11 @@ def outside(
 ) -> Row | None:
     """Shift of the answer when the map's highest MRI places away from bone and lesion are filled, and random ones.
 
-    pathology: bone and lesion (slice, y, x). None where nothing is away from them.
+    pathology: bone and lesion (slice, y, x). None where the map shows nothing away from them.
     """
     near = binary_dilation(pathology, np.ones((1, 2 * plan.near_px + 1, 2 * plan.near_px + 1)))
     free = ~near
-    if not free.any():
+    if not a[free].any():
         return None
     block = max(2, plan.block["mri"] // 2)
     shape = (a.shape[0], a.shape[1], a.shape[2])
@@ -149,9 +163,19 @@ def outside(
 
 
 def sound(
-    subject: Subject, explain: Explain, own: Explained, scrambled: Explained | None, *, plan: Plan, seed: int
+    subject: Subject,
+    explain: Explain,
+    own: Explained,
+    scrambled: Explained | None,
+    *,
+    plan: Plan,
+    seed: int,
+    cascade: Mapping[str, Explained] | None = None,
 ) -> dict[str, Row]:
-    """A method's maps by modality against a scrambled network's, under noise, and from another baseline."""
+    """A method's maps by modality against a scrambled network's, under noise, and from another baseline.
+
+    cascade: maps of networks scrambled from the answer down, by the part that was scrambled last.
+    """
     noisy = [
         explain(subject.model, subject.noised(mri=plan.noise_mri, he=plan.noise_he, seed=seed + draw), False)
         for draw in range(plan.noise)
@@ -162,6 +186,9 @@ def sound(
         shaken = [each.maps[modality] for each in noisy if each is not None]
         found[modality] = {
             "scrambled": sanity.spearman(np.abs(a), np.abs(scrambled.maps[modality])) if scrambled else None,
+            "cascade": {
+                part: sanity.spearman(np.abs(a), np.abs(each.maps[modality])) for part, each in (cascade or {}).items()
+            },
             "noise": stability.agreement(a, shaken),
             "sensitivity_max": stability.sensitivity_max(a, shaken),
             "baselines": stability.agreement(a, [other.maps[modality]]) if other is not None else None,

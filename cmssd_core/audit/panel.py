@@ -23,21 +23,27 @@ class TrapInfo:
     """What the words of G1 and G4 need. named: the cohort says that its cases carry it, so a shift by it fails.
 
     A pasted probe that nobody has seen in the cohort only warns: an honest model may be upset by what it never met.
+    of: the trap that this is another sight of, "" = of itself.
     """
 
     what: str
     region: str = ""
     named: bool = False
+    of: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Spot:
-    """A method's hot spot over the MRI maps, and by how many logits filling it moved each case more than its mirror."""
+    """A method's hot spot over n MRI maps, and by how many logits filling it moved each case more than its mirror.
+
+    pathology: as `spot_of` gives it. patients: of the maps; None = each of another.
+    """
 
     found: HotSpot | None
     shift: Floats
     n: int
     pathology: float | None
+    patients: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -53,13 +59,13 @@ class Line:
 
 
 def spot_of(maps: Sequence[Any], pathology: Sequence[Any]) -> tuple[HotSpot | None, float | None]:
-    """Where MRI maps (slice, y, x) on one grid agree, and the share of that spot that is ever bone or lesion.
+    """Where MRI maps (slice, y, x) on one grid agree, and the share of that spot that is bone or lesion in any case.
 
     pathology: bone and lesion of each case (y, x), None where nobody drew them.
     """
     found = hot_spot(maps)
     known = [p for p in pathology if p is not None]
-    return found, float(np.mean(known, axis=0)[found.mask].mean()) if known and found is not None else None
+    return found, float(np.any(known, axis=0)[found.mask].mean()) if known and found is not None else None
 
 
 def stands_out(found: HotSpot | None) -> bool:
@@ -77,7 +83,12 @@ def judge(
 ) -> list[Line]:
     """rows: one a case, as audit/cases.py writes them. criteria: name -> modality. spots: by method."""
     shared = model_gates(rows, traps)
-    harmless = {str(g.details["trap"]) for g in shared if g.level == "pass" and "trap" in g.details}
+    sights: dict[str, set[str]] = {}
+    for g in shared:
+        if "trap" in g.details:
+            name = str(g.details["trap"])
+            sights.setdefault(traps[name].of or name, set()).add(g.level)
+    harmless = {name for name, levels in sights.items() if levels == {"pass"}}
     maps = {
         (method, modality): _map_gates(rows, method, modality, traps, harmless, spots.get(method))
         for method in methods
@@ -112,6 +123,7 @@ def model_gates(rows: Sequence[Row], traps: Mapping[str, TrapInfo]) -> list[Gate
                 region=info.region,
                 named=info.named,
                 patients=_patients(had),
+                carry=sum(name in row.get("own", ()) for row in rows),
             )
         )
     columns = sorted({column for row in known for column in row["groups"]})
@@ -130,7 +142,8 @@ def _localisation(rows: Sequence[Row], criterion: str, method: str) -> Gate:
     had = [row for row in rows if ((row["criteria"].get(criterion) or {}).get("located") or {}).get(method)]
     told = [row["criteria"][criterion]["located"][method] for row in had]
     names = sorted(set.intersection(*(set(each["controls"]) for each in told))) if told else []
-    controls = {name: np.array([each["controls"][name]["enrichment"] for each in told], dtype=float) for name in names}
+    # An empty control, such as the map of an untrained network, lies on nothing.
+    controls = {name: np.array([each["controls"][name]["enrichment"] or 0.0 for each in told]) for name in names}
     return gate.localisation(_column(told, "enrichment"), controls, _patients(had))
 
 
@@ -156,16 +169,28 @@ def _map_gates(
     had = [row for row in rows if (row["faithful"].get(method) or {}).get(modality)]
     told = [row["faithful"][method][modality] for row in had]
     gaps = np.array([each["gap"] for each in told if each.get("gap") is not None], dtype=float)
-    found.append(gate.faithful(_column(told, "deletion"), _column(told, "deletion_random"), gaps, _patients(had)))
-    sound = [row["sound"][method][modality] for row in rows if (row["sound"].get(method) or {}).get(modality)]
-    found.append(gate.sane(_known(sound, "scrambled")))
-    found.append(gate.stable(_known(sound, "noise"), _known(sound, "baselines"), _known(sound, "sensitivity_max")))
+    rise, odd = _known(told, "insertion") - _known(told, "insertion_random"), _known(told, "infidelity")
+    true, chance = _column(told, "deletion"), _column(told, "deletion_random")
+    found.append(gate.faithful(true, chance, gaps, _patients(had), insertion=rise, infidelity=odd))
+    again = [row for row in rows if (row["sound"].get(method) or {}).get(modality)]
+    sound = [row["sound"][method][modality] for row in again]
+
+    def whose(name: str) -> list[str]:
+        return _patients([row for row, told in zip(again, sound, strict=True) if told.get(name) is not None])
+
+    steps = [each.get("cascade") or {} for each in sound]
+    cascade = {part: _known(steps, part) for part in dict.fromkeys(part for each in steps for part in each)}
+    found.append(gate.sane(_known(sound, "scrambled"), cascade=cascade, patients=whose("scrambled")))
+    steady = (_known(sound, "noise"), _known(sound, "baselines"), _known(sound, "sensitivity_max"))
+    found.append(gate.stable(*steady, patients=whose("noise")))
     if modality == "mri":
         spread = float(_column(rows, "logit").std()) if rows else 0.0
         if spot is not None:
-            found.append(gate.hot(spot.found, spot.shift, spread=spread, n=spot.n, pathology=spot.pathology))
-        away = [row["outside"][method] for row in rows if row["outside"].get(method)]
-        found.append(gate.outside(_column(away, "fall"), _column(away, "elsewhere"), spread=spread))
+            place, of = spot.found, spot.pathology
+            found.append(gate.hot(place, spot.shift, spread=spread, n=spot.n, pathology=of, patients=spot.patients))
+        apart = [row for row in rows if row["outside"].get(method)]
+        away = [row["outside"][method] for row in apart]
+        found.append(gate.outside(_column(away, "fall"), _column(away, "elsewhere"), _patients(apart), spread=spread))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,7 +32,7 @@ from cmssd_core.report import audit as page
 from cmssd_core.types import InputError
 from cmssd_core.whole import make_folder, write_whole
 
-FORMAT = 1  # of a kept row; raised when the same input would give another row
+FORMAT = 2  # of a kept row; raised when the same input would give another row
 SHARES = ("criterion_ablation", "modality_shapley")  # methods that draw no map of their own
 KEYS = ("name", "value", "low", "high", "threshold", "meaning", "level", "reason", "n", "p")
 Progress = Callable[[int, int, str], None]
@@ -121,7 +122,7 @@ def _one(
                for job in jobs if "problem" in found[job.key][0]]  # fmt: skip
     spots = {}
     for method in chosen.methods:
-        mapped = [(job, arrays) for job, _, arrays in kept if f"map {method}" in arrays]
+        mapped = [(job, row, arrays) for job, row, arrays in kept if f"map {method}" in arrays]
         spots[method] = _spot(method, mapped, examiner, store, arguments, tell)
     measured = [row for _, row, _ in kept]
     criteria = {one.name: one.modality for one in examiner.criteria}
@@ -138,7 +139,7 @@ def _one(
 
 def _spot(
     method: str,
-    mapped: Sequence[tuple[_Job, Arrays]],
+    mapped: Sequence[tuple[_Job, Row, Arrays]],
     examiner: Examiner,
     store: storage.Store,
     arguments: tuple[Any, ...],
@@ -146,30 +147,42 @@ def _spot(
 ) -> Spot:
     """The hot spot of a method's MRI maps; where it stands out it is filled in every case that was explained."""
     found, pathology = panel.spot_of(
-        [arrays[f"map {method}"][None] for _, arrays in mapped], [arrays.get("pathology") for _, arrays in mapped]
+        [arrays[f"map {method}"][None] for *_, arrays in mapped], [arrays.get("pathology") for *_, arrays in mapped]
     )
+    who = [str(row["patient_id"]) for _, row, _ in mapped]
     if found is None or not panel.stands_out(found):
-        return Spot(found, np.array([]), len(mapped), pathology)
+        return Spot(found, np.array([]), len(mapped), pathology, who)
     place = tuple(tuple(int(i) for i in at) for at in np.argwhere(found.mask))
     jobs = [replace(job, key=storage.key(base=job.key, spot=place, shape=found.mask.shape), spot=place)
-            for job, _ in mapped]  # fmt: skip
+            for job, *_ in mapped]  # fmt: skip
     filled = _worked(jobs, examiner, store, arguments, lambda done, of: tell(done, of, "hot spot"))
     shift = np.array([filled[job.key][0]["shift"] for job in jobs], dtype=np.float64)
-    return Spot(found, shift, len(mapped), pathology)
+    return Spot(found, shift, len(mapped), pathology, who)
 
 
 def _key(examiner: Examiner, row: Mapping[str, Any], maps: bool, deep: bool) -> str:
     """What a kept row is kept under: the case's files and columns, the model, and what is measured."""
-    files = [examiner.root / str(value) for value in row.values() if isinstance(value, str)]
-    states = [f"{f.name} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in files if f.is_file()]
+    root, case_id = examiner.root, str(row["case_id"])
     beside = ("cases", "mapped", "deep", "workers", "split")  # say which cases, not what is measured on one
     chosen = {k: v for k, v in _plain(examiner.chosen).items() if k not in beside}
+    criteria = [
+        (one.name, one.modality, one.column, one.kind, _states(root / one.masks.get(case_id, "")))
+        for one in examiner.criteria
+    ]
+    donor = examiner.donor and (examiner.donor[0].id, hashlib.sha256(examiner.donor[1].tobytes()).hexdigest())
     return storage.key(
         audit=FORMAT, pipeline=PIPELINE, model=examiner.predictor.model_id, row={k: str(v) for k, v in row.items()},
-        files=states, maps=maps, deep=deep and maps, chosen=chosen, n4=examiner.program.n4,
-        stain=examiner.program.stain_backend, asked=sorted(f"{k} {v.named}" for k, v in examiner.asked.items()),
-        criteria=[c.name for c in examiner.criteria],
+        files={k: _states(root / v, whole=k.startswith("mri")) for k, v in row.items() if isinstance(v, str)},
+        maps=maps, deep=deep and maps, chosen=chosen, n4=examiner.program.n4, stain=examiner.program.stain_backend,
+        asked=sorted(f"{k} {v.named}" for k, v in examiner.asked.items()), criteria=criteria, donor=donor,
+        generator=examiner.generator and asdict(examiner.generator),
     )  # fmt: skip
+
+
+def _states(path: Path, *, whole: bool = False) -> list[str]:
+    """Size and time of a file; whole: of all files in a folder, such as a DICOM series, too. [] where there is none."""
+    files = sorted(path.rglob("*")) if whole and path.is_dir() else [path]
+    return [f"{f.relative_to(path)} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in files if f.is_file()]
 
 
 def _plain(chosen: AuditSettings) -> Told:
@@ -261,10 +274,15 @@ def _together(runs: Sequence[Told]) -> Told:
         verdicts.append({**shown, "verdict": gate.together([told["verdict"] for told in each]), "reason": reason})
     overall = gate.together([told["verdict"] for told in verdicts])
     first = next((told for told in verdicts if told["verdict"] == overall), None)
+    reason = first["reason"] if first else "no case has a criterion"
+    assessed = sum(told["verdict"] != "NOT ASSESSABLE" for told in verdicts)
+    if 0 < assessed < len(verdicts):
+        reason = f"{assessed} of {len(verdicts)} verdicts (a criterion by a method) are assessable. {reason}"
     run = runs[0]
     return {
         "overall": overall,
-        "reason": first["reason"] if first else "no case has a criterion",
+        "reason": reason,
+        "assessable": {"verdicts": assessed, "of": len(verdicts)},
         "model_id": ", ".join(one["model_id"] for one in runs),
         "trained": run["trained"],
         "verdicts": verdicts,

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from cmssd_core.explain.resamples import ALPHA, between, chance, means, weights
+from cmssd_core.explain.resamples import ALPHA, between, chance, means, people, weights
 from cmssd_core.explain.screens import HotSpot, auc, pairwise, reversal, told_apart
 
 Floats = npt.NDArray[np.float64]
@@ -21,8 +21,8 @@ Mask = npt.NDArray[np.bool_]
 Level = Literal["pass", "warn", "fail", "not assessable"]
 Verdict = Literal["PASS", "NOT DEMONSTRATED", "FAIL", "NOT ASSESSABLE"]
 
-FEWEST = 6  # cases; with fewer a gate is not assessable
-ENOUGH = 20  # G0: cases of the rarer label from which an AUC that may be chance is a failure
+FEWEST = 6  # patients; with fewer a gate is not assessable
+ENOUGH = 20  # G0: patients of the rarer label from which an AUC that may be chance is a failure
 SPREAD = 0.3  # G0: answers that vary less than this, in logits, are too timid to act on even where they part the cases
 TRAP_PASS, TRAP_FAIL = 0.25, 0.5  # G1: shift by a trap, in standard deviations of the answer
 REVERSAL_FAIL = 0.1  # G1: change of AUC when the trap changes sides
@@ -84,16 +84,17 @@ def works(answers: Floats, malignant: Mask, patients: Sequence[str] | None = Non
     Warns where the AUC is right but the answers hardly differ: the scale of a logit is a matter of training.
     """
     value = auc(answers, malignant)
-    few = min(int(malignant.sum()), int((~malignant).sum()))
-    spread = float(answers.std()) if len(answers) else 0.0
+    n = len(answers)
+    few = min(people(n, patients, malignant), people(n, patients, ~malignant))
+    spread = float(answers.std()) if n else 0.0
     if value is None or few < FEWEST // 2:
-        return _absent("G0", f"{few} cases of the rarer label; at least {FEWEST // 2} are needed", len(answers))
-    low, high = between(pairwise(answers, malignant, None, weights(len(answers), patients, seed)), len(answers))
+        return _absent("G0", f"{few} patients of the rarer label; at least {FEWEST // 2} are needed", n)
+    low, high = between(pairwise(answers, malignant, None, weights(n, patients, seed)), people(n, patients))
     said = f"AUC {value:.2f} ({low:.2f} to {high:.2f}); answers vary by {spread:.2f} logits between cases"
     if spread > SPREAD and low <= 0.5 < value and few < ENOUGH:
-        return _absent("G0", f"{said}: too few cases to tell it from guessing", len(answers))
+        return _absent("G0", f"{said}: too few patients to tell it from guessing", n)
     level: Level = "fail" if low <= 0.5 else "pass" if spread > SPREAD else "warn"
-    return _gate("G0", value, low, high, 0.5, level, said, len(answers), details={"spread": spread})
+    return _gate("G0", value, low, high, 0.5, level, said, n, details={"spread": spread})
 
 
 def trap(
@@ -107,29 +108,32 @@ def trap(
     region: str = "",
     named: bool = True,
     patients: Sequence[str] | None = None,
+    carry: int = 0,
     seed: int = 0,
 ) -> Gate:
     """G1: answers to the same cases without and with a trap. spread: standard deviation of the clean answers.
 
     value: |mean shift| in these. Fails also where the AUC would change by REVERSAL_FAIL if the trap changed sides.
-    Warns instead of failing where nothing says that the cohort's cases carry the trap (`named`).
+    Warns instead of failing where nothing says that the cohort's cases carry the trap (`named`). carry: how many cases
+    came with the trap and are left out, since what is laid on them again moves nothing.
     """
-    n = len(clean)
-    if n < FEWEST:
-        return _absent("G1", f"{n} cases could be given the trap; at least {FEWEST} are needed", n, name)
+    n, count = len(clean), people(len(clean), patients)
+    if count < FEWEST:
+        seen = f"{count} patients could be shown with the trap and without it"
+        return _absent("G1", f"{seen}{_besides(carry)}; at least {FEWEST} are needed", n, name)
     spread = max(spread, 1e-6)
     shift = (trapped - clean) / spread
     value = abs(float(shift.mean()))
     drawn = weights(n, patients, seed)
-    low, high = between(means(drawn, shift), n)
+    low, high = between(means(drawn, shift), count)
     side = np.sign(shift.mean()) or 1.0
     low, high = sorted((float(low * side), float(high * side)))
     turned = turned_low = None
-    if malignant is not None and min(int(malignant.sum()), int((~malignant).sum())) >= FEWEST // 2:
+    if malignant is not None and min(people(n, patients, some) for some in (malignant, ~malignant)) >= FEWEST // 2:
         turned = reversal(clean, trapped, malignant)
         there, against = np.where(malignant, trapped, clean), np.where(malignant, clean, trapped)
         moved = pairwise(there, malignant, None, drawn) - pairwise(against, malignant, None, drawn)
-        turned_low, _ = between(moved * np.sign(turned or 1.0), n)
+        turned_low, _ = between(moved * np.sign(turned or 1.0), count)
     turns = turned is not None and abs(turned) >= REVERSAL_FAIL and (turned_low or 0.0) > REVERSAL_FAIL / 2
     moves = value > TRAP_FAIL and low > TRAP_PASS
     level: Level = "pass" if value <= TRAP_PASS and not turns else "warn"
@@ -139,10 +143,15 @@ def trap(
     said = f"{what or name} moves the answer by {value:.2f} of its standard deviations towards {toward}"
     if turned is not None:
         said += f"; moved from the benign cases to the malignant ones it would change the AUC by {turned:+.2f}"
+    said += _besides(carry)
     if (moves or turns) and not named:
         said += "; nothing says that these cases carry it, so this warns and does not fail"
     details = {"trap": name, "reversal": turned, "logits": float((trapped - clean).mean()), "region": region}
     return _gate("G1", value, low, high, TRAP_PASS, level, said + ".", n, label=name, details=details)
+
+
+def _besides(carry: int) -> str:
+    return f"; {carry} cases that came with it are left out" if carry else ""
 
 
 def hospitals(
@@ -158,22 +167,23 @@ def hospitals(
     groups: column -> what each case has there. The level told apart best stands for its column; its interval is widened
     for the levels that were looked at (Bonferroni).
     """
-    found = []
+    found, n = [], len(answers)
     for column, values in groups.items():
         had = np.array(["" if value is None else str(value) for value in values])
-        levels = [v for v in np.unique(had) if v and FEWEST <= int((had == v).sum()) <= len(had) - FEWEST]
+        sizes = {v: min(people(n, patients, some) for some in (had == v, had != v)) for v in np.unique(had) if v}
+        levels = [v for v, size in sizes.items() if size >= FEWEST]
         if len(levels) == 2 and not (had == "").any():
             levels = levels[:1]  # the other is its mirror image
         told = {v: told_apart(answers, had == v, malignant) for v in levels}
         known = {v: p for v, p in told.items() if p is not None}
         if not known:
-            found.append(_absent("G1", f"too few cases of two kinds of {column}", len(answers), f"by {column}"))
+            found.append(_absent("G1", f"too few patients of two kinds of {column}", n, f"by {column}"))
             continue
         worst = max(known, key=lambda v: abs(known[v] - 0.5))
         group = had == worst
         value = abs(known[worst] - 0.5) + 0.5
-        draws = pairwise(answers, group, malignant, weights(len(answers), patients, seed))
-        low, high = between(np.abs(draws - 0.5) + 0.5, len(answers), alpha=ALPHA / len(known))
+        draws = pairwise(answers, group, malignant, weights(n, patients, seed))
+        low, high = between(np.abs(draws - 0.5) + 0.5, people(n, patients), alpha=ALPHA / len(known))
         level: Level = "pass" if value <= CENTRE_WARN or low <= 0.55 else "warn"
         if value > CENTRE_FAIL and low > CENTRE_WARN - 0.05:
             level = "fail"
@@ -181,7 +191,7 @@ def hospitals(
             f"of two cases with the same label, the answer tells {column} {worst} from the rest in {value:.0%} of pairs"
         )
         if level == "pass" and value > CENTRE_WARN:
-            said += ", as chance may do with so few cases"
+            said += ", as chance may do with so few patients"
         details = {"column": column, "level": worst, "n_level": int(group.sum())}
         found.append(
             _gate(
@@ -192,7 +202,7 @@ def hospitals(
                 CENTRE_WARN,
                 level,
                 said + ".",
-                len(answers),
+                n,
                 label=f"by {column}",
                 details=details,
             )
@@ -213,16 +223,16 @@ def localisation(
     enrichment: Floats, controls: Mapping[str, Floats], patients: Sequence[str] | None = None, *, seed: int = 0
 ) -> Gate:
     """G3: enrichment of the map on the criterion minus that of the best control, which each resample chooses anew."""
-    n = len(enrichment)
-    if n < FEWEST:
-        return _absent("G3", f"{n} cases have the criterion and a map; at least {FEWEST} are needed", n)
+    n, count = len(enrichment), people(len(enrichment), patients)
+    if count < FEWEST:
+        return _absent("G3", f"{count} patients have the criterion and a map; at least {FEWEST} are needed", n)
     names = list(controls)
     table = np.stack([controls[name] for name in names])
 
     drawn = weights(n, patients, seed)
     draws = means(drawn, enrichment) - np.stack([means(drawn, row) for row in table]).max(0)
     value = float(enrichment.mean() - table.mean(1).max())
-    (low, high), p = between(draws, n), chance(draws, n)
+    (low, high), p = between(draws, count), chance(value, draws, count)
     best = names[int(table.mean(1).argmax())]
     said = f"the map is {enrichment.mean():.1f} times as dense on the criterion as chance, the best control ({best}) "
     said += f"{table.mean(1).max():.1f} times"
@@ -234,11 +244,11 @@ def localisation(
 
 def forbidden(name: str, enrichment: Floats, patients: Sequence[str] | None = None, *, seed: int = 0) -> Gate:
     """G4: how dense the map is on a trap that lies on the image, times chance."""
-    n = len(enrichment)
-    if n < FEWEST:
-        return _absent("G4", f"{n} maps of cases with the trap; at least {FEWEST} are needed", n, name)
+    n, count = len(enrichment), people(len(enrichment), patients)
+    if count < FEWEST:
+        return _absent("G4", f"maps of {count} patients with the trap; at least {FEWEST} are needed", n, name)
     value = float(enrichment.mean())
-    low, high = between(means(weights(n, patients, seed), enrichment), n)
+    low, high = between(means(weights(n, patients, seed), enrichment), count)
     level: Level = "pass" if value <= FORBIDDEN_PASS else "warn"
     if value > FORBIDDEN_FAIL and low > FORBIDDEN_PASS:
         level = "fail"
@@ -247,9 +257,20 @@ def forbidden(name: str, enrichment: Floats, patients: Sequence[str] | None = No
 
 
 def faithful(
-    fall: Floats, random: Floats, gaps: Floats, patients: Sequence[str] | None = None, *, seed: int = 0
+    fall: Floats,
+    random: Floats,
+    gaps: Floats,
+    patients: Sequence[str] | None = None,
+    *,
+    insertion: Floats | None = None,
+    infidelity: Floats | None = None,
+    seed: int = 0,
 ) -> Gate:
-    """G5: fall of the answer when the map's highest places are filled, minus random places; and completeness gaps."""
+    """G5: fall of the answer when the map's highest places are filled, minus random places; and completeness gaps.
+
+    Told beside it, deciding nothing: insertion, how much more the answer rises when they alone are shown than random
+    ones; infidelity, 0 for a map that foretells every fall and 1 for one that foretells none.
+    """
     gate = _above_zero("G5", fall - random, patients, seed)
     if gate.value is None:
         return gate
@@ -260,28 +281,60 @@ def faithful(
         said += f" Its values miss the answer by {gap:.1%} (median)."
         if gap > GAP:
             gate = replace(gate, level="warn")
-    return replace(gate, reason=said, details={"completeness_gap": gap})
+    details = {"completeness_gap": gap}
+    if insertion is not None and len(insertion):
+        details["insertion"] = float(insertion.mean())
+        said += f" Showing it alone raises the answer by {insertion.mean():+.2f} logits more than showing random places"
+        said += f" (n = {len(insertion)}; decides nothing)."
+    if infidelity is not None and len(infidelity):
+        details["infidelity"] = float(infidelity.mean())
+        said += f" Infidelity {infidelity.mean():.2f} (0 foretells every fall, 1 none; decides nothing)."
+    return replace(gate, reason=said, details=details)
 
 
-def sane(correlation: Floats, elsewhere: Floats | None = None) -> Gate:
-    """G6: rank correlation of each case's map with that of the scrambled network. elsewhere: with other cases' maps."""
-    if len(correlation) < 3:
-        return _absent("G6", f"{len(correlation)} maps of a scrambled network; at least 3 are needed", len(correlation))
+def sane(
+    correlation: Floats,
+    elsewhere: Floats | None = None,
+    *,
+    cascade: Mapping[str, Floats] | None = None,
+    patients: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Gate:
+    """G6: rank correlation of each case's map with that of the scrambled network. elsewhere: with other cases' maps.
+
+    cascade: with those of networks scrambled from the answer down to a part; told, decides nothing.
+    """
+    n, count = len(correlation), people(len(correlation), patients)
+    if count < FEWEST // 2:
+        return _absent("G6", f"maps of {count} patients by a scrambled network; at least {FEWEST // 2} are needed", n)
     value = float(correlation.mean())
-    low, high = between(means(weights(len(correlation), None, 0), correlation), len(correlation))
+    low, high = between(means(weights(n, patients, seed), correlation), count)
     said = f"maps of the trained and of the scrambled network correlate by {value:.2f} (rank)"
     if elsewhere is not None and len(elsewhere):
         said += f", maps of two different cases by {float(elsewhere.mean()):.2f}"
+    steps = {part: float(values.mean()) for part, values in (cascade or {}).items() if len(values)}
+    if steps:
+        words = ", ".join(f"down to {part} {value:.2f}" for part, value in steps.items())
+        said += f"; scrambled from the answer {words} (decides nothing)"
     level: Level = "pass" if value <= SANITY else "warn"
-    return _gate("G6", value, low, high, SANITY, level, said + ".", len(correlation))
+    details = {f"cascade {part}": value for part, value in steps.items()}
+    return _gate("G6", value, low, high, SANITY, level, said + ".", n, details=details)
 
 
-def stable(noise: Floats, baselines: Floats, sensitivity: Floats | None = None) -> Gate:
+def stable(
+    noise: Floats,
+    baselines: Floats,
+    sensitivity: Floats | None = None,
+    *,
+    patients: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Gate:
     """G7: rank correlation of each case's map with those under noise, and with the one of another baseline."""
-    if len(noise) < 3:
-        return _absent("G7", f"{len(noise)} maps under noise; at least 3 are needed", len(noise))
+    n, count = len(noise), people(len(noise), patients)
+    if count < FEWEST // 2:
+        return _absent("G7", f"maps of {count} patients under noise; at least {FEWEST // 2} are needed", n)
     value = float(noise.mean())
-    low, high = between(means(weights(len(noise), None, 0), noise), len(noise))
+    low, high = between(means(weights(n, patients, seed), noise), count)
     said = f"the map keeps its order to {value:.2f} (rank correlation) under noise"
     details: dict[str, Any] = {}
     if len(baselines):
@@ -290,44 +343,63 @@ def stable(noise: Floats, baselines: Floats, sensitivity: Floats | None = None) 
     if sensitivity is not None and len(sensitivity):
         details["sensitivity_max"] = float(sensitivity.mean())
     level: Level = "pass" if value >= STABLE else "warn"
-    return _gate("G7", value, low, high, STABLE, level, said + ".", len(noise), details=details)
+    return _gate("G7", value, low, high, STABLE, level, said + ".", n, details=details)
 
 
-def hot(spot: HotSpot | None, shift: Floats, *, spread: float, n: int, pathology: float | None) -> Gate:
-    """G8: a place where all maps agree. shift: of the answer when the spot is filled, minus a place mirrored; logits.
+def hot(
+    spot: HotSpot | None,
+    shift: Floats,
+    *,
+    spread: float,
+    n: int,
+    pathology: float | None,
+    patients: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Gate:
+    """G8: a place where all maps agree. shift: of each answer when the spot is filled, minus a place mirrored; logits.
 
-    pathology: share of the spot that is ever bone or lesion in these cases, None where nobody drew them. Such a place
-    is no shortcut. Only a spot whose filling moves the answers fails; one that only draws the maps is a warning.
+    pathology: share of the spot that is bone or lesion in any case, None where nobody drew them. Such a place is no
+    shortcut, so it never fails, nor does one of which nobody can say. Only a spot whose filling moves the answers more
+    than its mirror image fails; one that only draws the maps is a warning. patients: of the maps.
     """
-    if spot is None or n < FEWEST:
-        return _absent("G8", f"{n} maps; at least {FEWEST} are needed", n, "hot spot")
+    count = people(n, patients)
+    if spot is None or count < FEWEST:
+        return _absent("G8", f"maps of {count} patients; at least {FEWEST} are needed", n, "hot spot")
     where = f"around row {spot.y}, column {spot.x} of the prepared image"
     said = f"the cohort's mean map is {spot.ratio:.0f} times its mean {where}"
     level: Level = "pass"
-    moved = float(np.abs(shift).mean()) / max(spread, 1e-6) if len(shift) else None
+    moved = low = None
+    if len(shift):
+        excess = shift / max(spread, 1e-6)
+        moved, low = float(excess.mean()), between(means(weights(n, patients, seed), excess), count)[0]
     if spot.ratio > HOT:
         level = "warn"
         said += ": look there"
         if pathology is not None and pathology > 0.5:
             said += ", though the bone or the lesion lies there too"
-        elif moved is not None and moved > SPOT_FAIL:
-            level = "fail"
-            said += f"; filling it moves the answer by {moved:.2f} of its standard deviations"
-    details = {"row": spot.y, "column": spot.x, "shift": moved, "pathology": pathology}
+        elif moved is not None and low is not None and moved > SPOT_FAIL and low > TRAP_PASS:
+            said += f"; filling it moves the answer by {moved:.2f} of its standard deviations more than its mirror"
+            if pathology is None:
+                said += ", and nobody drew whether bone or lesion lies there"
+            else:
+                level = "fail"
+    details = {"row": spot.y, "column": spot.x, "shift": moved, "shift_low": low, "pathology": pathology}
     return _gate("G8", spot.ratio, None, None, HOT, level, said + ".", n, label="hot spot", details=details)
 
 
-def outside(falls: Floats, elsewhere: Floats, *, spread: float) -> Gate:
+def outside(
+    falls: Floats, elsewhere: Floats, patients: Sequence[str] | None = None, *, spread: float, seed: int = 0
+) -> Gate:
     """G8: shift of the answer when the map's highest places outside bone and lesion are filled, against random ones.
 
     Absolute shifts in logits, case by case; spread: standard deviation of the answers.
     """
-    n = len(falls)
-    if n < FEWEST:
-        return _absent("G8", f"{n} cases with a map and drawn bone; at least {FEWEST} are needed", n, "outside")
+    n, count = len(falls), people(len(falls), patients)
+    if count < FEWEST:
+        return _absent("G8", f"{count} patients with a map and drawn bone; at least {FEWEST} are needed", n, "outside")
     excess = (np.abs(falls) - np.abs(elsewhere)) / max(spread, 1e-6)
     value = float(excess.mean())
-    low, high = between(means(weights(n, None, 0), excess), n)
+    low, high = between(means(weights(n, patients, seed), excess), count)
     level: Level = "pass" if value <= TRAP_PASS else "warn"
     if value > TRAP_FAIL and low > TRAP_PASS:
         level = "fail"
@@ -345,8 +417,8 @@ SHOWING = ("G0", "G1", "G2", "G3", "G4", "G5", "G6")
 def verdict(gates: Sequence[Gate]) -> tuple[Verdict, str]:
     """What the gates of one criterion, modality and method make of a model, and why in one sentence.
 
-    FAIL: the model does not work, or a hard gate fails. PASS: G0 to G6 all pass. NOT ASSESSABLE: labels or the
-    criterion are missing. NOT DEMONSTRATED: anything else.
+    FAIL: the model does not work, or a hard gate fails. PASS: G0 to G6 all pass, or all but G4 where no trap has a
+    place. NOT ASSESSABLE: labels or the criterion are missing. NOT DEMONSTRATED: anything else.
     """
     by = {name: [g for g in gates if g.name.split(" ")[0] == name] for name in (*MEANINGS,)}
     failed = [g for name in HARD for g in by[name] if g.level == "fail"]
@@ -363,6 +435,8 @@ def verdict(gates: Sequence[Gate]) -> tuple[Verdict, str]:
         return "NOT DEMONSTRATED", f"{weak[0].name}: {weak[0].reason}"
     if unseen:
         return "NOT DEMONSTRATED", f"{unseen[0]} could not be assessed"
+    if all(g.level == "not assessable" for g in by["G4"]):
+        return "PASS", "every gate from G0 to G6 passes but G4, which was not measured: no trap lies on these maps"
     return "PASS", "every gate from G0 to G6 passes"
 
 
@@ -377,13 +451,13 @@ def together(verdicts: Sequence[Verdict]) -> Verdict:
 
 
 def _above_zero(name: str, values: Floats, patients: Sequence[str] | None, seed: int) -> Gate:
-    n = len(values)
-    if n < FEWEST:
-        return _absent(name, f"{n} cases have what it needs; at least {FEWEST} are needed", n)
-    draws = means(weights(n, patients, seed), values)
-    (low, high), p = between(draws, n), chance(draws, n)
+    n, count = len(values), people(len(values), patients)
+    if count < FEWEST:
+        return _absent(name, f"{count} patients have what it needs; at least {FEWEST} are needed", n)
+    value, draws = float(values.mean()), means(weights(n, patients, seed), values)
+    (low, high), p = between(draws, count), chance(value, draws, count)
     level: Level = "pass" if low > 0 else "warn"
-    return _gate(name, float(values.mean()), low, high, 0.0, level, "", n, p=p)
+    return _gate(name, value, low, high, 0.0, level, "", n, p=p)
 
 
 def _gate(

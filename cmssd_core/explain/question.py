@@ -66,7 +66,7 @@ class Mark:
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """What a method gets. marks: criteria of the case. background: other cases, in place of what a case lacks.
+    """What a method gets. marks: criteria of the case.
 
     tell(share done, what is being done) may raise to cancel; nothing is left behind.
     """
@@ -75,7 +75,6 @@ class Question:
     settings: ExplainSettings
     tell: Progress
     marks: tuple[Mark, ...] = ()
-    background: Batch | None = None
 
     def copies(self, names: tuple[str, ...] | None = None) -> int:
         """How many copies of the batch a forward without gradient may hold, when only `names` are computed anew."""

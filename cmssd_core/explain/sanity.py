@@ -37,7 +37,7 @@ def scrambled(model: Net, *, seed: int) -> Net:
     return copy.eval()
 
 
-def cascade(model: nn.Module, *, seed: int) -> Iterator[tuple[str, nn.Module]]:
+def cascade(model: Net, *, seed: int) -> Iterator[tuple[str, Net]]:
     """The model with ever more of its parts scrambled, from the answer down to the input: (part, model so far).
 
     Parts are the model's direct children in the reverse of their order; each model given is one object, further on.
@@ -52,6 +52,14 @@ def cascade(model: nn.Module, *, seed: int) -> Iterator[tuple[str, nn.Module]]:
             for parameter in parameters:
                 _shuffle(parameter, rng)
         yield name, copy
+
+
+def stages(model: Net, *, seed: int, count: int) -> list[tuple[str, Net]]:
+    """Copies from along a `cascade`, evenly apart and short of its end, each with the part that was scrambled last."""
+    parts = sum(1 for child in model.children() if any(True for _ in child.parameters()))
+    wanted = {round(parts * (i + 1) / (count + 1)) for i in range(count)} - {parts}
+    steps = enumerate(cascade(model, seed=seed), 1)
+    return [(name, deepcopy(now)) for number, (name, now) in steps if number in wanted]
 
 
 def _shuffle(parameter: torch.Tensor, rng: torch.Generator) -> None:
