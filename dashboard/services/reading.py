@@ -158,8 +158,6 @@ def _places(result: state.Result) -> npt.NDArray[np.float64] | None:
     volume, slide, where = result.case.inputs.get("mri"), result.case.inputs.get("he"), site(result)
     if not isinstance(volume, Volume) or not isinstance(slide, Slide) or where is None or slide.mpp is None:
         return None
-    from cmssd_core.cases import site_voxel
-
     xy = result.prediction.patch_xy
     assert xy is not None
     moved = (xy - xy.mean(axis=0)) * slide.mpp / 1000.0
@@ -167,10 +165,14 @@ def _places(result: state.Result) -> npt.NDArray[np.float64] | None:
     if mapping is not None:
         matrix, shift = (part.detach().cpu().double().numpy() for part in (mapping.matrix, mapping.shift_mm))
         moved = moved @ matrix.T + shift
-    z, y, x = site_voxel(volume, where)
-    column_mm, row_mm, _ = volume.spacing_mm
-    voxels = np.stack([x + moved[:, 0] / column_mm, y + moved[:, 1] / row_mm, np.full(len(moved), round(z))], axis=1)
-    return np.asarray(voxels @ volume.affine[:3, :3].T + volume.affine[:3, 3])
+    # In the frame the model reads, whatever way the scan is stored: columns R to L, rows A to P or S to I.
+    shape = volume.voxels.shape[1:]
+    affine = lay_out(volume.affine, shape).orientation.affine(volume.affine, shape)
+    column, row, index = np.linalg.solve(affine[:3, :3], np.asarray(where) - affine[:3, 3])
+    column_mm, row_mm = np.linalg.norm(affine[:3, :2], axis=0)
+    columns, rows = column + moved[:, 0] / column_mm, row + moved[:, 1] / row_mm
+    voxels = np.stack([columns, rows, np.full(len(moved), round(index))], axis=1)
+    return np.asarray(voxels @ affine[:3, :3].T + affine[:3, 3])
 
 
 def stain(result: state.Result) -> Stain | None:
