@@ -85,6 +85,23 @@ def press(app: AppTest, label: str) -> AppTest:
     return app
 
 
+def test_opening_another_cohort_leaves_no_patient_of_the_former_one_on_screen(tmp_path):
+    app = opened()
+    assert "**drawn**" in everything(app)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "cohort.csv").write_text("case_id,mri_t1\nanother,../t1.nii.gz\n", encoding="utf-8")
+    app.switch_page("../pages/overview.py").run()
+    app.text_input(key="overview_folder").set_value(str(other))
+    press(app, "Open")
+    for page in ("case", "what_if", "explain"):
+        app.switch_page(f"../pages/{page}.py").run()
+        assert not app.exception
+        said = everything(app)
+        assert "Choose a case" in said, page
+        assert "**drawn**" not in said, page
+
+
 def test_a_map_is_drawn_at_once_and_says_what_it_is_worth():
     app = opened()
     said = everything(app)

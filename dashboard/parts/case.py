@@ -45,12 +45,14 @@ def chooser(cohort: Path | None) -> None:
 
 
 def wanted() -> state.Result | None:
-    """The result of the current case, analysed now where the last result is of another one."""
+    """The result of the current case, analysed now where the last result is of another one; None = none is chosen."""
     current, result = selection.current(), state.result()
-    if result is not None and (current is None or reading.ref(result) == current):
+    if current is None:
+        return None
+    if result is not None and reading.ref(result) == current:
         return result
-    if current is None or current.cohort is None:
-        return result
+    if current.cohort is None:
+        return None
     read = _read(current)
     if read is not None:
         state.set_result(read)
