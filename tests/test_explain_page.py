@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import audited
@@ -25,6 +26,7 @@ from dashboard.services import cohort as cohorts
 from dashboard.services import explain as service
 from dashboard.services import explain_place as places
 from dashboard.services import model as models
+from dashboard.viewers import bundle
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -112,6 +114,30 @@ def test_a_map_is_drawn_at_once_and_says_what_it_is_worth():
     assert "read the **Audit**" in said
     assert "Exact Shapley values" in said
     assert app.get("plotly_chart"), "the modalities' shares"
+
+
+@pytest.mark.skipif(not bundle.ready(), reason="not built: python -m dashboard.viewers.build")
+def test_the_same_bytes_with_another_scale_or_site_are_another_question(tmp_path):
+    def on_slide(app: AppTest, page: str) -> dict:
+        app.switch_page(f"../pages/{page}.py").run()
+        assert not app.exception
+        return next(sent for sent in (json.loads(e.proto.json) for e in app.get("bidi_component")) if "tiles" in sent)
+
+    app = opened()
+    map_before, case_before = (on_slide(app, page) for page in ("explain", "case"))
+    table = tmp_path / "cohort.csv"
+    table.write_text(table.read_text(encoding="utf-8").replace(",0.5,1,", ",0.25,1,"), encoding="utf-8")
+    old = app.session_state["cmssd_result"]
+    app.session_state["cmssd_result"] = None
+    map_after, case_after = (on_slide(app, page) for page in ("explain", "case"))
+    new = app.session_state["cmssd_result"]
+    assert new.case.id == old.case.id
+    assert map_after["patches"]["size"] == 2 * map_before["patches"]["size"]
+    assert case_after["tiles"].rpartition("/")[2] == case_before["tiles"].rpartition("/")[2], "the same file"
+    assert case_after["stained"] != case_before["stained"], "its stain is fitted on other patches"
+    moved = replace(new.case.inputs["he"], site_mm=showcase.SITE_MM)
+    placed = replace(new, case=replace(new.case, inputs={**new.case.inputs, "he": moved}))
+    assert len({old.key, new.key, placed.key}) == 3
 
 
 def test_a_slow_map_waits_for_a_press_and_says_whether_it_adds_up():

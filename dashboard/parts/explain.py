@@ -40,7 +40,7 @@ def questions(result: state.Result) -> list[Asked]:
         help="How the map is made; what each one is, and is not, stands beside its map.",
     )  # fmt: skip
     chosen = _settings(fourth)
-    asked = Question(result.case.id, method, target, region, weights, chosen)
+    asked = Question(result.key, method, target, region, weights, chosen)
     left, right, _ = st.columns([3, 3, 5], vertical_alignment="bottom")
     choices = [OWN, METHOD, *([MODEL] if len(models) > 1 else [])]
     beside = left.selectbox("Compare with", choices, key="explain_beside")

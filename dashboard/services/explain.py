@@ -58,9 +58,12 @@ _HEADS = {
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of one case. weights: None = the model in use. region: words and digest of a region, "" = none."""
+    """What is asked of one case, by its state.Result.key.
 
-    case_id: str
+    weights: None = the model in use. region: words and digest of a region, "" = none.
+    """
+
+    case: str
     method: str
     target: str = "malignant"
     region: str = ""
@@ -117,13 +120,13 @@ def _loaded(there: State) -> Predictor:
 
 
 @st.cache_resource(scope="session", max_entries=2, show_spinner=False)
-def _kept(case_id: str) -> OrderedDict[Question, Attribution]:
+def _kept(case: str) -> OrderedDict[Question, Attribution]:
     return OrderedDict()
 
 
 def known(asked: Question) -> Attribution | None:
     """The answer, where it was computed before in this session."""
-    return _kept(asked.case_id).get(asked)
+    return _kept(asked.case).get(asked)
 
 
 def ask(asked: Question, result: state.Result, region: BoolArray | None, progress: Progress) -> Attribution:
@@ -141,7 +144,7 @@ def ask(asked: Question, result: state.Result, region: BoolArray | None, progres
             result.case, chosen, asked.method, Target(asked.target, region), settings=asked.settings,
             progress=progress, criteria=drawn, program=settings(), store=open_store(settings()),
         )  # fmt: skip
-    kept = _kept(asked.case_id)
+    kept = _kept(asked.case)
     kept[asked] = found
     while len(kept) > KEPT:
         kept.popitem(last=False)

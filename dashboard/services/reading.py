@@ -178,22 +178,18 @@ def _places(result: state.Result) -> npt.NDArray[np.float64] | None:
 def stain(result: state.Result) -> Stain | None:
     """The slide's stain, fitted as the model's own preparation fits it; None where none can be."""
     slide = result.case.inputs.get("he")
-    return _stain(result.case.id) if isinstance(slide, Slide) else None
+    return _stain(result.key, slide) if isinstance(slide, Slide) else None
 
 
 @st.cache_resource(scope="session", max_entries=4, show_spinner=False)
-def _stain(case_id: str) -> Stain | None:
+def _stain(key: str, _slide: Slide) -> Stain | None:
     from cmssd_core.slide import stain as stains
     from cmssd_core.slide.patches import PatchSettings, bag
 
-    result = next((each for each in (state.result(), state.pinned_result()) if each and each.case.id == case_id), None)
-    slide = None if result is None else result.case.inputs.get("he")
-    if not isinstance(slide, Slide):
-        return None
     spec, chosen = model().spec, settings()
     cut = PatchSettings(patch_px=spec.patch_px, mpp=spec.patch_mpp, max_patches=chosen.max_patches)
     try:
-        return stains.fit(bag(slide, settings=cut)[0].patches)
+        return stains.fit(bag(_slide, settings=cut)[0].patches)
     except InputError:
         return None
 
