@@ -19,6 +19,7 @@ from streamlit.testing.v1 import AppTest
 
 from cmssd_core.config import settings
 from cmssd_core.explain.methods import explain
+from cmssd_core.synthetic.outlines import to_geojson
 from cmssd_core.types import InputError
 from dashboard import selection
 from dashboard.services import audit as audits
@@ -138,6 +139,26 @@ def test_the_same_bytes_with_another_scale_or_site_are_another_question(tmp_path
     moved = replace(new.case.inputs["he"], site_mm=showcase.SITE_MM)
     placed = replace(new, case=replace(new.case, inputs={**new.case.inputs, "he": moved}))
     assert len({old.key, new.key, placed.key}) == 3
+
+
+@pytest.mark.skipif(not bundle.ready(), reason="not built: python -m dashboard.viewers.build")
+def test_annotations_outlive_a_visit_to_another_page_until_they_are_removed():
+    def outlines(app: AppTest) -> list[str]:
+        assert not app.exception
+        assert not app.error, app.error[0].value
+        sent = next(s for s in (json.loads(e.proto.json) for e in app.get("bidi_component")) if "tiles" in s)
+        return [each["name"] for each in sent["outlines"]]
+
+    drawn = json.dumps(to_geojson(np.pad(np.ones((128, 128), bool), 64), name="Osteoid")).encode()
+    app = opened().switch_page("../pages/case.py").run()
+    given = next(each for each in app.get("file_uploader") if each.label == "GeoJSON of this slide")
+    given.set_value(("Mueller.geojson", drawn, "application/geo+json")).run()
+    assert outlines(app) == ["Annotations"]
+    app.switch_page("../pages/explain.py").run()
+    app.switch_page("../pages/case.py").run()
+    assert outlines(app) == ["Annotations"]
+    press(app, "Remove")
+    assert outlines(app) == []
 
 
 def test_a_slow_map_waits_for_a_press_and_says_whether_it_adds_up():
