@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,8 @@ from dashboard.services import cohort as cohorts
 from dashboard.services import explain as service
 from dashboard.services import explain_place as places
 from dashboard.services import model as models
-from dashboard.viewers import bundle
+from dashboard.viewers import bundle, mri
+from dashboard.viewers.layers import VolumeClick
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -199,6 +201,36 @@ def test_a_region_of_a_map_can_be_the_target():
     assert any("known cortical destruction" in option for option in options)
     box(app, "In which region").set_value(next(o for o in options if "ball" in o)).run()
     assert "in a region of" in everything(app)
+
+
+def test_a_voxel_marked_for_a_region_is_explained_at_once_and_its_radius_changes_no_other_choice(monkeypatch):
+    clicks = {0: VolumeClick((40, 40, 1), (0.0, 0.0, 0.0), 1.0, "t1")}
+    monkeypatch.setattr(mri, "viewer", lambda *_, key, **__: clicks.get(int(key[-1])))
+    app = opened()
+    box(app, "What is explained").set_value("bone").run()
+    assert any("ball of 10 mm" in option for option in box(app, "In which region").options)
+    box(app, "In which region").set_value(service.BALL).run()
+    ten = told(app)
+    next(each for each in app.slider if each.label.startswith("Radius")).set_value(20).run()
+    assert box(app, "In which region").value == service.BALL
+    assert told(app) > ten
+    clicks[0] = VolumeClick((40, 2, 1), (0.0, 0.0, 0.0), 1.0, "t1")
+    app.run()
+    assert not app.exception
+    assert told(app) != ten, "the ball moved to the new voxel"
+    assert "Voxel 40, 2, 1" in everything(app)
+    clicks[1] = VolumeClick((2, 2, 2), (0.0, 0.0, 0.0), 1.0, "t1")
+    box(app, "Compare with").set_value("another method").run()
+    box(app, "Second method").set_value("gate").run()
+    assert "Voxel 2, 2, 2" in everything(app), "the click of the other viewer is the newer one"
+    clicks[0] = VolumeClick((3, 3, 1), (0.0, 0.0, 0.0), 1.0, "t1")
+    app.run()
+    assert "Voxel 3, 3, 1" in everything(app), "now it is not"
+
+
+def told(app: AppTest) -> int:
+    """Of how many voxels the region is whose map is explained."""
+    return int(re.search(r"in a region of (\d+) voxels", everything(app))[1])
 
 
 def test_a_clicked_place_says_what_model_and_map_say_of_it():
