@@ -118,6 +118,8 @@ def pinned_result() -> Result | None:
 def set_pinned_result(value: Result | None) -> None:
     """Remembers the pinned case's result beside the current one's."""
     st.session_state[_PINNED] = value
+    if value is not None:
+        saw(value.case.id)
 
 
 def kept(slot: str) -> Kept | None:

@@ -147,6 +147,21 @@ def test_a_reader_who_saw_the_answer_before_is_told_apart():
     assert "2 more were not blind" in everything(app)
 
 
+def test_a_pinned_case_was_seen_too(tmp_path):
+    def pinned() -> None:
+        import showcase
+
+        from dashboard import state
+
+        case, prediction = showcase.case(state.folder()), showcase.prediction()
+        state.set_pinned_result(state.Result(None, case, prediction, b"", b""))
+        state.set_pinned_result(None)
+
+    app = AppTest.from_function(pinned).run()
+    assert not app.exception
+    assert app.session_state["cmssd_seen"] == {showcase.case(tmp_path).id}
+
+
 def test_a_database_that_is_gone_is_a_sentence(tmp_path, monkeypatch):
     (tmp_path / "blocked").write_text("", encoding="utf-8")
     monkeypatch.setenv("CMSSD_REVIEWS", str(tmp_path / "blocked" / "reviews.sqlite"))
