@@ -170,7 +170,7 @@ def _mri(result: state.Result, volume: Volume, name: str, height_px: int) -> Non
         layers += reading.truths(reading.ref(result), volume)
     at = _aim(result, volume, name)
     click = mri.viewer(
-        volume, layers, key=f"mri_{name}", at_mm=at, site_mm=reading.site(result), link=name, height_px=height_px
+        volume, layers, key=f"mri_{name}", at_mm=at, site_mm=reading.site(result.case), link=name, height_px=height_px
     )
     if click is not None and click != st.session_state.get(f"clicked_{name}"):
         st.session_state[f"clicked_{name}"] = click
@@ -226,7 +226,7 @@ def _slide(result: state.Result, shown: Slide, name: str, height_px: int, beside
             shown, layers, key=f"slide_{name}", patches=patches, outlines=drawn, stain=reading.stain(result),
             link=name, height_px=height_px,
         )  # fmt: skip
-        if reading.site(result) is None:
+        if reading.site(result.case) is None:
             st.markdown("**Unregistered**: the biopsy site is not known, so the slide has no place on the MRI.")
         if click is not None and click.patch is not None:
             mm = None if click.mm is None else ", ".join(f"{v:.1f}" for v in click.mm)

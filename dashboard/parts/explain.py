@@ -197,7 +197,7 @@ def _mri(result: state.Result, told: Attribution, opacity: float, number: int, e
                if told.method != "gate" or each.name != "Gate"]  # fmt: skip
     click = mri.viewer(
         volume, layers, key=f"explain_mri_{result.case.id[:12]}_{number}", at_mm=reading.heart(result),
-        site_mm=reading.site(result), link="explain", height_px=tall,
+        site_mm=reading.site(result.case), link="explain", height_px=tall,
     )  # fmt: skip
     regional = TARGETS[st.session_state.get("explain_target", "malignant")].regional
     if explain_place.mark_voxel(result, click, number) and regional:

@@ -16,7 +16,7 @@ import streamlit as st
 from cmssd_core.config import settings
 from cmssd_core.report.display import SHOWN_FROM, lay_out
 from cmssd_core.slide.stain import Stain
-from cmssd_core.types import InputError, Slide, Truth, Volume
+from cmssd_core.types import Case, InputError, Prediction, Slide, Truth, Volume
 from dashboard import selection, state
 from dashboard.services import cohort as cohorts
 from dashboard.services.case import Request, analyse
@@ -127,10 +127,15 @@ def _truth(cohort: str, case_id: str) -> Truth | None:
 
 def patches(result: state.Result) -> Patches | None:
     """Where the patches lie on the slide and on the MRI; None where no patch was read."""
-    prediction = result.prediction
+    return patches_of(result.case, result.prediction)
+
+
+def patches_of(case: Case, prediction: Prediction) -> Patches | None:
+    """As `patches`, of a case that is no result of this session."""
     if prediction.patch_xy is None or not prediction.patch_size_px or not len(prediction.patch_xy):
         return None
-    return Patches(xy=prediction.patch_xy, size_px=float(prediction.patch_size_px), places_mm=_places(result))
+    places = _places(case, prediction.patch_xy)
+    return Patches(xy=prediction.patch_xy, size_px=float(prediction.patch_size_px), places_mm=places)
 
 
 def layers(result: state.Result, *, beside: state.Result | None = None) -> list[PatchLayer]:
@@ -145,21 +150,19 @@ def layers(result: state.Result, *, beside: state.Result | None = None) -> list[
     return [PatchLayer(name="Attention", values=attention, meaning=meaning, limits=limits, opacity=0.4)]
 
 
-def site(result: state.Result) -> Point | None:
+def site(case: Case) -> Point | None:
     """The biopsy site, RAS+ mm, where it lies inside the MRI; None = unregistered."""
     from cmssd_core.cases import registered
 
-    slide = result.case.inputs.get("he")
-    return slide.site_mm if isinstance(slide, Slide) and registered(result.case) else None
+    slide = case.inputs.get("he")
+    return slide.site_mm if isinstance(slide, Slide) and registered(case) else None
 
 
-def _places(result: state.Result) -> npt.NDArray[np.float64] | None:
+def _places(case: Case, xy: npt.NDArray[np.int64]) -> npt.NDArray[np.float64] | None:
     """Each patch's place, RAS+ mm (patch, 3): the way section 2.6 lays them on the slice nearest to the biopsy site."""
-    volume, slide, where = result.case.inputs.get("mri"), result.case.inputs.get("he"), site(result)
+    volume, slide, where = case.inputs.get("mri"), case.inputs.get("he"), site(case)
     if not isinstance(volume, Volume) or not isinstance(slide, Slide) or where is None or slide.mpp is None:
         return None
-    xy = result.prediction.patch_xy
-    assert xy is not None
     moved = (xy - xy.mean(axis=0)) * slide.mpp / 1000.0
     mapping = getattr(model().model, "mapping", None)
     if mapping is not None:
