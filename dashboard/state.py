@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from cmssd_core.types import Case, Prediction
+from cmssd_core.types import Case, Prediction, Slide
 
 _RESULT, _PINNED, _KEPT, _FOLDER, _SEEN = (
     "cmssd_result",
@@ -50,6 +50,12 @@ class Result:
     prediction: Prediction
     html: bytes
     archive: bytes
+
+    @property
+    def key(self) -> str:
+        """Tells this case from others, and from the same bytes with another scale or place of the slide."""
+        slide = self.case.inputs.get("he")
+        return f"{self.case.id} {slide.mpp} {slide.site_mm}" if isinstance(slide, Slide) else self.case.id
 
 
 def folder() -> Path:
@@ -112,6 +118,8 @@ def pinned_result() -> Result | None:
 def set_pinned_result(value: Result | None) -> None:
     """Remembers the pinned case's result beside the current one's."""
     st.session_state[_PINNED] = value
+    if value is not None:
+        saw(value.case.id)
 
 
 def kept(slot: str) -> Kept | None:

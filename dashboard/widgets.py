@@ -157,7 +157,8 @@ def contrast_choice(kept: state.Kept | None) -> dict[str, int] | None:
             f"Contrast of file {number + 1}" if several else "Contrast",
             options,
             index=(None if guess is None else options.index(guess)) if several else 0,
-            key=f"contrast_{number}_of_{len(told)}",
+            key=f"contrast_{number}_of_{len(told)}{_of(kept)}",
+            persist_state="session",
             format_func=lambda name: name if name == AS_NAMED else name.upper(),
             help="Which sequence this is; needed where neither name nor header says it.",
         )
@@ -169,19 +170,38 @@ def contrast_choice(kept: state.Kept | None) -> dict[str, int] | None:
     return chosen
 
 
-def site_choice() -> tuple[float, ...] | None:
+def mpp_choice(slide: state.Kept | None) -> float | None:
+    """Microns per pixel of an uploaded slide; None = as the file says."""
+    return st.number_input(
+        "Microns per pixel of the slide", min_value=0.01, max_value=100.0, value=None, step=0.0001, format="%.4f",
+        placeholder="as the file says", key=f"mpp{_of(slide)}", persist_state="session", disabled=slide is None,
+        help="Needed where the file does not say it, as with PNG and JPEG.",
+    )  # fmt: skip
+
+
+def site_choice(volume: state.Kept | None, slide: state.Kept | None) -> tuple[float, ...] | None:
     """Where the biopsy was taken, RAS+ mm in the MRI's frame; None = unregistered, fewer than three = incomplete."""
-    if not st.checkbox("The biopsy site is known", key="site_known"):
+    if volume is None or slide is None:
+        return None
+    these = _of(volume, slide)
+    if not st.checkbox("The biopsy site is known", key=f"site_known{these}", persist_state="session"):
         return None
     st.markdown(":small[RAS+ mm in the MRI's frame: x grows to the patient's right, y to the front, z to the head.]")
     given = [
-        column.number_input(f"{axis}, mm", value=None, key=f"site_{axis}", format="%.1f")
+        column.number_input(
+            f"{axis}, mm", value=None, key=f"site_{axis}{these}", format="%.1f", persist_state="session"
+        )
         for column, axis in zip(st.columns(3), "xyz", strict=True)
     ]
     site = tuple(float(v) for v in given if v is not None)
     if len(site) < 3:
         st.info("Fill in all three coordinates, or untick the box.", icon=":material/info:")
     return site
+
+
+def _of(*kept: state.Kept | None) -> str:
+    """What a choice about uploaded files has in its key: another patient's files never meet the former one's."""
+    return "".join(f"_{each.folder.name}" for each in kept if each is not None)
 
 
 def checks(found: Sequence[Check]) -> None:

@@ -9,7 +9,7 @@ from dashboard.services import reading
 st.title("Analyse a case")
 demo = cases.demo()
 source = st.segmented_control("Case", ["Demo case", "Your files"], default="Demo case" if demo else "Your files",
-                              key="source", required=True)  # fmt: skip
+                              key="source", required=True, persist_state="session")  # fmt: skip
 request = demo
 if source == "Your files":
     left, right = st.columns(2)
@@ -22,10 +22,8 @@ if source == "Your files":
         slide = widgets.uploader(
             "he", "H&E slide or tile", "SVS, NDPI, TIFF, DICOM; or a PNG or JPEG tile", several=False
         )
-        mpp = st.number_input("Microns per pixel of the slide", min_value=0.01, max_value=100.0, value=None, key="mpp",
-                              step=0.0001, format="%.4f", placeholder="as the file says",
-                              help="Needed where the file does not say it, as with PNG and JPEG.")  # fmt: skip
-        site = widgets.site_choice()
+        mpp = widgets.mpp_choice(slide)
+        site = widgets.site_choice(volume, slide)
     request = cases.asked(volume, contrasts, slide, mpp, site)
 elif demo is None:
     st.info("There is no demo case in this installation; choose “Your files”.", icon=":material/info:")

@@ -160,6 +160,31 @@ def test_another_contrast_and_an_overlay_change_the_picture(page):
     page.locator("[data-layer='Gate'] input[type=checkbox]").uncheck()
 
 
+def test_masks_of_equal_content_are_each_drawn_in_their_own_colour(page):
+    def like(rgb: tuple[int, int, int]) -> int:
+        return int((np.abs(pixels(mri(page)) - rgb).max(axis=2) < 40).sum())
+
+    def opacity(layer: str, value: str) -> None:
+        page.locator(f"[data-layer='{layer}'] input[type=range]").fill(value)
+
+    pink, orange = (229, 100, 160), (230, 159, 0)  # of the known tumour, which is all of this case's known lesion
+    page.get_by_text("Show the known answer of the cohort").click()
+    page.locator("[data-layer='Known lesion']").wait_for()
+    settled(page)
+    for other in ("Tumour probability", "Known bone", "Known cortical destruction"):
+        page.locator(f"[data-layer='{other}'] input[type=checkbox]").uncheck()
+    opacity("Known tumour", "1")
+    opacity("Known lesion", "0")
+    until(page, lambda: like(pink) > 500 and not like(orange), "the tumour is drawn as the tumour")
+    opacity("Known lesion", "1")
+    opacity("Known tumour", "0")
+    until(page, lambda: like(orange) > 500 and not like(pink), "the lesion is drawn as the lesion")
+    page.locator("[data-layer='Tumour probability'] input[type=checkbox]").check()
+    page.get_by_text("Show the known answer of the cohort").click()
+    page.locator("[data-layer='Known lesion']").wait_for(state="detached")
+    settled(page)
+
+
 def test_the_slide_zooms_and_pans_until_finer_tiles_are_drawn(page):
     stage = slide(page)
     click_at(page, stage, 0.5, 0.3)

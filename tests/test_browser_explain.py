@@ -92,6 +92,29 @@ def test_a_place_that_is_clicked_says_what_the_model_says_of_it(page):
     page.get_by_test_id("stTable").first.locator("tr").nth(3).wait_for()
 
 
+def test_the_ball_around_the_marked_voxel_stays_the_region_when_its_radius_grows(page):
+    choose(page, "What is explained", "Tumour map")
+    said = page.get_by_text(re.compile(r"in a region of \d+ voxels")).first
+    said.wait_for()
+    settled(page)
+    region = page.get_by_test_id("stSelectbox").filter(has_text="In which region").locator("input").first
+    whole = said.inner_text()
+    choose(page, "In which region", "ball")
+    until(page, lambda: said.inner_text() != whole, "the ball is another region")
+    settled(page)
+    small = said.inner_text()
+    radius = page.get_by_test_id("stSlider").filter(has_text="Radius of the ball").get_by_role("slider")
+    for _ in range(5):
+        radius.press("ArrowRight")
+    until(page, lambda: said.inner_text() != small, "a larger ball is another region")
+    settled(page)
+    until(page, lambda: "15 mm" in region.input_value(), "the choice tells the new radius")
+    click_at(page, mri(page), 0.25, 0.3)
+    settled(page)
+    assert "15 mm" in region.input_value()
+    choose(page, "What is explained", "Malignancy")
+
+
 def test_the_verdict_is_read_and_a_gate_opened(page):
     page.get_by_role("radio", name="Audit").or_(page.get_by_role("button", name="Audit")).first.click()
     page.get_by_text("The gates of one verdict").wait_for()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import audited
@@ -18,6 +20,7 @@ from streamlit.testing.v1 import AppTest
 
 from cmssd_core.config import settings
 from cmssd_core.explain.methods import explain
+from cmssd_core.synthetic.outlines import to_geojson
 from cmssd_core.types import InputError
 from dashboard import selection
 from dashboard.services import audit as audits
@@ -25,6 +28,8 @@ from dashboard.services import cohort as cohorts
 from dashboard.services import explain as service
 from dashboard.services import explain_place as places
 from dashboard.services import model as models
+from dashboard.viewers import bundle, mri
+from dashboard.viewers.layers import VolumeClick
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -85,6 +90,23 @@ def press(app: AppTest, label: str) -> AppTest:
     return app
 
 
+def test_opening_another_cohort_leaves_no_patient_of_the_former_one_on_screen(tmp_path):
+    app = opened()
+    assert "**drawn**" in everything(app)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "cohort.csv").write_text("case_id,mri_t1\nanother,../t1.nii.gz\n", encoding="utf-8")
+    app.switch_page("../pages/overview.py").run()
+    app.text_input(key="overview_folder").set_value(str(other))
+    press(app, "Open")
+    for page in ("case", "what_if", "explain"):
+        app.switch_page(f"../pages/{page}.py").run()
+        assert not app.exception
+        said = everything(app)
+        assert "Choose a case" in said, page
+        assert "**drawn**" not in said, page
+
+
 def test_a_map_is_drawn_at_once_and_says_what_it_is_worth():
     app = opened()
     said = everything(app)
@@ -95,6 +117,50 @@ def test_a_map_is_drawn_at_once_and_says_what_it_is_worth():
     assert "read the **Audit**" in said
     assert "Exact Shapley values" in said
     assert app.get("plotly_chart"), "the modalities' shares"
+
+
+@pytest.mark.skipif(not bundle.ready(), reason="not built: python -m dashboard.viewers.build")
+def test_the_same_bytes_with_another_scale_or_site_are_another_question(tmp_path):
+    def on_slide(app: AppTest, page: str) -> dict:
+        app.switch_page(f"../pages/{page}.py").run()
+        assert not app.exception
+        return next(sent for sent in (json.loads(e.proto.json) for e in app.get("bidi_component")) if "tiles" in sent)
+
+    app = opened()
+    map_before, case_before = (on_slide(app, page) for page in ("explain", "case"))
+    table = tmp_path / "cohort.csv"
+    table.write_text(table.read_text(encoding="utf-8").replace(",0.5,1,", ",0.25,1,"), encoding="utf-8")
+    old = app.session_state["cmssd_result"]
+    app.session_state["cmssd_result"] = None
+    map_after, case_after = (on_slide(app, page) for page in ("explain", "case"))
+    new = app.session_state["cmssd_result"]
+    assert new.case.id == old.case.id
+    assert map_after["patches"]["size"] == 2 * map_before["patches"]["size"]
+    assert case_after["tiles"].rpartition("/")[2] == case_before["tiles"].rpartition("/")[2], "the same file"
+    assert case_after["stained"] != case_before["stained"], "its stain is fitted on other patches"
+    moved = replace(new.case.inputs["he"], site_mm=showcase.SITE_MM)
+    placed = replace(new, case=replace(new.case, inputs={**new.case.inputs, "he": moved}))
+    assert len({old.key, new.key, placed.key}) == 3
+
+
+@pytest.mark.skipif(not bundle.ready(), reason="not built: python -m dashboard.viewers.build")
+def test_annotations_outlive_a_visit_to_another_page_until_they_are_removed():
+    def outlines(app: AppTest) -> list[str]:
+        assert not app.exception
+        assert not app.error, app.error[0].value
+        sent = next(s for s in (json.loads(e.proto.json) for e in app.get("bidi_component")) if "tiles" in s)
+        return [each["name"] for each in sent["outlines"]]
+
+    drawn = json.dumps(to_geojson(np.pad(np.ones((128, 128), bool), 64), name="Osteoid")).encode()
+    app = opened().switch_page("../pages/case.py").run()
+    given = next(each for each in app.get("file_uploader") if each.label == "GeoJSON of this slide")
+    given.set_value(("Mueller.geojson", drawn, "application/geo+json")).run()
+    assert outlines(app) == ["Annotations"]
+    app.switch_page("../pages/explain.py").run()
+    app.switch_page("../pages/case.py").run()
+    assert outlines(app) == ["Annotations"]
+    press(app, "Remove")
+    assert outlines(app) == []
 
 
 def test_a_slow_map_waits_for_a_press_and_says_whether_it_adds_up():
@@ -135,6 +201,36 @@ def test_a_region_of_a_map_can_be_the_target():
     assert any("known cortical destruction" in option for option in options)
     box(app, "In which region").set_value(next(o for o in options if "ball" in o)).run()
     assert "in a region of" in everything(app)
+
+
+def test_a_voxel_marked_for_a_region_is_explained_at_once_and_its_radius_changes_no_other_choice(monkeypatch):
+    clicks = {0: VolumeClick((40, 40, 1), (0.0, 0.0, 0.0), 1.0, "t1")}
+    monkeypatch.setattr(mri, "viewer", lambda *_, key, **__: clicks.get(int(key[-1])))
+    app = opened()
+    box(app, "What is explained").set_value("bone").run()
+    assert any("ball of 10 mm" in option for option in box(app, "In which region").options)
+    box(app, "In which region").set_value(service.BALL).run()
+    ten = told(app)
+    next(each for each in app.slider if each.label.startswith("Radius")).set_value(20).run()
+    assert box(app, "In which region").value == service.BALL
+    assert told(app) > ten
+    clicks[0] = VolumeClick((40, 2, 1), (0.0, 0.0, 0.0), 1.0, "t1")
+    app.run()
+    assert not app.exception
+    assert told(app) != ten, "the ball moved to the new voxel"
+    assert "Voxel 40, 2, 1" in everything(app)
+    clicks[1] = VolumeClick((2, 2, 2), (0.0, 0.0, 0.0), 1.0, "t1")
+    box(app, "Compare with").set_value("another method").run()
+    box(app, "Second method").set_value("gate").run()
+    assert "Voxel 2, 2, 2" in everything(app), "the click of the other viewer is the newer one"
+    clicks[0] = VolumeClick((3, 3, 1), (0.0, 0.0, 0.0), 1.0, "t1")
+    app.run()
+    assert "Voxel 3, 3, 1" in everything(app), "now it is not"
+
+
+def told(app: AppTest) -> int:
+    """Of how many voxels the region is whose map is explained."""
+    return int(re.search(r"in a region of (\d+) voxels", everything(app))[1])
 
 
 def test_a_clicked_place_says_what_model_and_map_say_of_it():

@@ -18,7 +18,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from cmssd_core.config import settings
-from dashboard import state
+from dashboard import state, widgets
 from dashboard.services import case as cases
 from dashboard.services import model as models
 
@@ -58,13 +58,31 @@ def everything(app: AppTest) -> str:
     return " ".join(str(e.value) for kind in ("markdown", "error", "warning", "info", "metric") for e in app.get(kind))
 
 
-def analysed(app: AppTest, *, mri=None, he=None) -> AppTest:
+def field(app: AppTest, kind: str, name: str):
+    """The widget whose key begins so: behind it stands the upload it speaks of."""
+    return next(each for each in app.get(kind) if str(each.key).startswith(name))
+
+
+def given(app: AppTest, *, mri=None, he=None, mpp: float | None = 0.5) -> AppTest:
     if mri is not None:
         app.file_uploader(key="upload_mri").set_value(mri)
     if he is not None:
         app.file_uploader(key="upload_he").set_value(he)
-        app.number_input(key="mpp").set_value(0.5)
     app.run()
+    if he is not None:
+        field(app, "number_input", "mpp").set_value(mpp).run()
+    return app
+
+
+def placed(app: AppTest) -> AppTest:
+    field(app, "checkbox", "site_known").set_value(True).run()
+    for axis, mm in zip("xyz", showcase.SITE_MM, strict=True):
+        field(app, "number_input", f"site_{axis}").set_value(mm)
+    return app.run()
+
+
+def analysed(app: AppTest, *, mri=None, he=None) -> AppTest:
+    given(app, mri=mri, he=he)
     app.button(key="run").click().run()
     assert not app.exception
     return app
@@ -130,9 +148,7 @@ def test_a_broken_upload_is_a_sentence_and_the_page_lives_on(mri):
 
 
 def test_a_missing_resolution_names_the_field_on_screen():
-    app = opened()
-    app.file_uploader(key="upload_he").set_value(TILE)
-    app.run()
+    app = given(opened(), he=TILE, mpp=None)
     app.button(key="run").click().run()
     assert "Microns per pixel of the slide" in app.error[0].value
     assert "--mpp" not in app.error[0].value
@@ -196,22 +212,51 @@ def test_the_folder_of_a_session_that_is_gone_is_swept(mri):
 def test_a_result_of_earlier_choices_says_so(mri):
     app = analysed(opened(), mri=[mri])
     assert not any("have changed" in w.value for w in app.warning)
-    app.selectbox(key="contrast_0_of_1").set_value("t2").run()
+    field(app, "selectbox", "contrast_0_of_1").set_value("t2").run()
     assert any("have changed" in w.value for w in app.warning)
 
 
 def test_half_a_biopsy_site_cannot_be_run(mri):
-    app = opened()
-    app.file_uploader(key="upload_mri").set_value([mri])
-    app.file_uploader(key="upload_he").set_value(TILE)
-    app.number_input(key="mpp").set_value(0.5)
-    app.checkbox(key="site_known").set_value(True).run()
-    app.number_input(key="site_x").set_value(showcase.SITE_MM[0]).run()
+    app = given(opened(), mri=[mri], he=TILE)
+    field(app, "checkbox", "site_known").set_value(True).run()
+    field(app, "number_input", "site_x").set_value(showcase.SITE_MM[0]).run()
     assert app.button(key="run").disabled
-    app.number_input(key="site_y").set_value(showcase.SITE_MM[1])
-    app.number_input(key="site_z").set_value(showcase.SITE_MM[2]).run()
+    field(app, "number_input", "site_y").set_value(showcase.SITE_MM[1])
+    field(app, "number_input", "site_z").set_value(showcase.SITE_MM[2]).run()
     app.button(key="run").click().run()
     assert "at the biopsy site" in everything(app)
+
+
+def test_what_was_said_of_one_patients_files_is_not_said_of_the_next_ones(tmp_path, mri):
+    app = placed(given(opened(), mri=[mri], he=TILE))
+    field(app, "selectbox", "contrast_0_of_1").set_value("t2").run()
+    app.file_uploader(key="upload_he").set_value(("next.png", showcase.tile(seed=4), "image/png")).run()
+    assert field(app, "number_input", "mpp").value is None
+    assert not field(app, "checkbox", "site_known").value
+    assert field(app, "selectbox", "contrast_0_of_1").value == "t2", "the MRI is still the same"
+    placed(app)
+    second = showcase.nifti(tmp_path / "next.nii.gz", contrast="t2").read_bytes()
+    app.file_uploader(key="upload_mri").set_value([("next.nii.gz", second, "application/gzip")]).run()
+    assert field(app, "selectbox", "contrast_0_of_1").value == widgets.AS_NAMED
+    assert not field(app, "checkbox", "site_known").value, "the site was in the former MRI's frame"
+
+
+def test_what_was_said_of_the_files_outlives_a_visit_to_another_page_as_they_do(tmp_path, mri, monkeypatch):
+    showcase.nifti(tmp_path / "a.nii.gz")
+    (tmp_path / "cohort.csv").write_text("case_id,mri_t1\none,a.nii.gz\n", encoding="utf-8")
+    monkeypatch.setenv("CMSSD_COHORT", str(tmp_path))
+    app = opened()
+    app.segmented_control(key="source").set_value("Your files").run()
+    placed(given(app, mri=[mri], he=TILE))
+    app.button(key="run").click().run()
+    asked = app.session_state["cmssd_result"].request
+    app.switch_page("../pages/overview.py").run()
+    app.switch_page("../pages/analyse.py").run()
+    assert app.segmented_control(key="source").value == "Your files"
+    app.button(key="run").click().run()
+    assert not app.error
+    assert app.session_state["cmssd_result"].request == asked
+    assert asked.site_mm == showcase.SITE_MM
 
 
 def test_a_second_session_waits_for_the_model(mri):
@@ -248,10 +293,10 @@ def test_several_volumes_are_told_apart_by_their_names_or_asked_for(tmp_path, mr
     app = opened()
     app.file_uploader(key="upload_mri").set_value([mri, ("scan.nii.gz", second, "application/gzip")])
     app.run()
-    assert app.selectbox(key="contrast_0_of_2").value == "t1"
-    assert app.selectbox(key="contrast_1_of_2").value is None
+    assert field(app, "selectbox", "contrast_0_of_2").value == "t1"
+    assert field(app, "selectbox", "contrast_1_of_2").value is None
     assert app.button(key="run").disabled
-    app.selectbox(key="contrast_1_of_2").set_value("t2").run()
+    field(app, "selectbox", "contrast_1_of_2").set_value("t2").run()
     app.button(key="run").click().run()
     assert not app.error
     shown = next(s for s in app.selectbox if s.label == "Contrast shown")

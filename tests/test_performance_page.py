@@ -55,6 +55,10 @@ def everything(app: AppTest) -> str:
     return told + " ".join(t.value.to_string() for t in app.get("table"))
 
 
+def on(app: AppTest):
+    return next(each for each in app.selectbox if each.label == "On")
+
+
 def labels_and_p(folder: Path, *, given: str = "both", model: str = "first") -> tuple[np.ndarray, np.ndarray]:
     rows = pd.read_parquet(folder / "results" / "predictions.parquet")
     mine = rows[(rows["given"] == given) & (rows["model"] == model)]
@@ -194,7 +198,7 @@ def test_named_slices_are_groups_and_scopes(tmp_path):
     scope = service.Scope(folder, service.Answers("first", "both"))
     assert service.by_group(scope, None, "accuracy", 0.5)["first twenty"].n == 20
     app = opened()
-    app.selectbox(key="performance_cases").set_value("Slice: first twenty").run()
+    on(app).set_value("Slice: first twenty").run()
     assert not app.exception
     assert "**20 cases of 20 patients**" in everything(app)
 
@@ -203,19 +207,45 @@ def test_the_selected_cases_stay_those_that_were_selected_when_they_were_chosen(
     scored.cohort(tmp_path / "cohort")
     app = opened()
     app.session_state["cmssd_selected"] = selection.Selected(frozenset(f"case-{i:04d}" for i in range(30)), "table", 1)
-    app.selectbox(key="performance_cases").set_value("The selected cases").run()
+    on(app).set_value("The selected cases").run()
     assert "**30 cases of 30 patients**" in everything(app)
     app.segmented_control(key="cell").set_value("tp").run()
     assert 0 < len(app.session_state["cmssd_selected"]) < 30
     assert "**30 cases of 30 patients**" in everything(app)
 
 
+def test_the_cases_it_is_on_outlive_a_visit_to_another_page(tmp_path):
+    folder = scored.cohort(tmp_path / "cohort") / "cohort.csv"
+    made = selection.save_slice(folder, "first twenty", [f"case-{i:04d}" for i in range(20)])
+    app = opened()
+    for name, many in (("Slice: first twenty", 20), ("The selected cases", 30)):
+        app.session_state["cmssd_selected"] = selection.Selected(
+            frozenset(f"case-{i:04d}" for i in range(30)), "table", 1
+        )
+        on(app).set_value(name).run()
+        app.switch_page("../pages/overview.py").run()
+        app.switch_page("../pages/performance.py").run()
+        assert on(app).value == name
+        assert f"**{many} cases of {many} patients**" in everything(app)
+    app.session_state["cmssd_selected"] = selection.Selected(frozenset(["case-0001", "case-0002"]), "table", 2)
+    app.run()
+    next(b for b in app.button if b.label == "Take the 2 selected now").click().run()
+    assert "**2 cases of 2 patients**" in everything(app)
+    on(app).set_value("Slice: first twenty").run()
+    selection.delete_slice(folder, made.id)
+    app.run()
+    assert not app.exception
+    assert on(app).value == "All cases"
+
+
 def test_nothing_selected_is_said_and_not_judged(tmp_path):
     scored.cohort(tmp_path / "cohort")
     app = opened()
-    app.selectbox(key="performance_cases").set_value("The selected cases").run()
+    on(app).set_value("The selected cases").run()
     assert not app.exception
     assert any("No case is selected" in i.value for i in app.info)
+    app.session_state["cmssd_selected"] = selection.Selected(frozenset(["case-0001", "case-0002"]), "table", 1)
+    assert "**2 cases of 2 patients**" in everything(app.run())
 
 
 def test_a_cohort_without_results_or_no_cohort_says_what_to_do(tmp_path, monkeypatch):

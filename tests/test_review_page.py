@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import csv
+import json
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import showcase
 import streamlit as st
@@ -15,8 +19,11 @@ from cmssd_core.config import settings
 from cmssd_core.reviews.agreement import MALIGNANT
 from cmssd_core.reviews.record import Reading, Verdict
 from cmssd_core.reviews.store import open_at
+from cmssd_core.types import Case, Prediction
 from dashboard.services import model as models
 from dashboard.services import reviews as service
+from dashboard.services.model import Progress
+from dashboard.viewers import bundle
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = 3
@@ -145,6 +152,47 @@ def test_a_reader_who_saw_the_answer_before_is_told_apart():
     assert [r.blind for r in kept()[0]] == [False, False]
     app.get("button_group")[0].set_value("Agreement").run()
     assert "2 more were not blind" in everything(app)
+
+
+@pytest.mark.skipif(not bundle.ready(), reason="not built: python -m dashboard.viewers.build")
+def test_after_the_reading_a_registered_slide_has_its_place_on_the_mri(tmp_path):
+    table = pd.read_csv(tmp_path / "cohort.csv")
+    table[["site_x_mm", "site_y_mm", "site_z_mm"]] = showcase.SITE_MM
+    table.to_csv(tmp_path / "cohort.csv", index=False)
+    app = read(opened())
+    sent = next(s for s in (json.loads(e.proto.json) for e in app.get("bidi_component")) if "tiles" in s)
+    places = np.array(sent["patches"]["places"])
+    assert len(places) == len(sent["patches"]["xy"])
+    assert np.linalg.norm(places.mean(axis=0) - showcase.SITE_MM) < max(showcase.SPACING)
+
+
+def test_a_model_without_a_gate_is_judged_too(monkeypatch):
+    asked = service.answer
+
+    def gateless(case: Case, progress: Progress) -> Prediction:
+        told = asked(case, progress)
+        maps = {name: values for name, values in told.maps.items() if name != "attention"}
+        return replace(told, maps=maps, gate_mean=None, gate_at_site=None, patch_attention=None)
+
+    monkeypatch.setattr(service, "answer", gateless)
+    app = read(opened())
+    assert app.metric[3].value == "–"
+    assert any(b.label == "Save my verdict" for b in app.button)
+
+
+def test_a_pinned_case_was_seen_too(tmp_path):
+    def pinned() -> None:
+        import showcase
+
+        from dashboard import state
+
+        case, prediction = showcase.case(state.folder()), showcase.prediction()
+        state.set_pinned_result(state.Result(None, case, prediction, b"", b""))
+        state.set_pinned_result(None)
+
+    app = AppTest.from_function(pinned).run()
+    assert not app.exception
+    assert app.session_state["cmssd_seen"] == {showcase.case(tmp_path).id}
 
 
 def test_a_database_that_is_gone_is_a_sentence(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from hypothesis import strategies as some
 from streamlit.testing.v1 import AppTest
 
 from cmssd_core.config import settings
+from cmssd_core.mri.orient import Orientation
 from cmssd_core.slide.geojson import patches_geojson, read_geojson
 from cmssd_core.synthetic.outlines import to_geojson
 from cmssd_core.types import InputError, Volume
@@ -274,24 +275,47 @@ def test_the_case_page_reads_a_chosen_case_and_a_pinned_second_one(installation)
     assert not app.subheader[0].value.startswith("Compared")
 
 
-def test_patches_lie_on_the_mri_as_they_lie_on_the_slide_around_the_site(installation, monkeypatch, tmp_path) -> None:
+def stored(volume: Volume, axes: tuple[int, int, int], flips: tuple[bool, bool, bool]) -> Volume:
+    """The same scan with its array axes in another order and direction, as another scanner would store it."""
+    way = Orientation(axes, flips, "axial", ("", "", "", ""))
+    shape = volume.voxels.shape[1:]
+    return Volume(way.apply(volume.voxels), way.affine(volume.affine, shape), volume.contrasts)
+
+
+@pytest.mark.parametrize(
+    ("axes", "flips"),
+    [
+        ((0, 1, 2), (False, False, False)),
+        ((0, 1, 2), (True, True, True)),
+        ((0, 1, 2), (False, False, True)),
+        ((2, 0, 1), (False, True, False)),
+    ],
+    ids=["R to L, A to P", "all reversed", "L to R", "its slices along x"],
+)
+def test_patches_lie_in_the_frame_the_model_reads_whatever_way_the_scan_is_stored(
+    installation, monkeypatch, tmp_path, axes, flips
+) -> None:
     from dataclasses import replace
     from types import SimpleNamespace
 
     from dashboard.services import reading
 
-    volume: Volume = showcase.volume()
+    scan: Volume = showcase.volume()
     case = showcase.case(tmp_path)
     he = replace(case.inputs["he"], mpp=2.0, site_mm=showcase.SITE_MM)
     xy = np.array([[0, 0], [500, 0], [0, 500], [500, 500]])
     prediction = replace(showcase.prediction(), patch_xy=xy, patch_size_px=100.0)
     monkeypatch.setattr(reading, "model", lambda: SimpleNamespace(model=object()))
-    result = SimpleNamespace(case=replace(case, inputs={"mri": volume, "he": he}), prediction=prediction)
+    inputs = {"mri": stored(scan, axes, flips), "he": he}
+    result = SimpleNamespace(case=replace(case, inputs=inputs), prediction=prediction)
     places = reading.patches(result).places_mm
     steps = places[[1, 2]] - places[0]
-    across, down = (volume.affine[:3, axis] / volume.spacing_mm[axis] for axis in (0, 1))
-    assert np.allclose(steps, [across, down], atol=1e-6), "500 px of 2 um are 1 mm, along the image's own axes"
-    slice_mm = np.linalg.norm(volume.affine[:3, 2])
+    # The phantom's own columns run R to L and its rows A to P, as the model's do.
+    across, down = (scan.affine[:3, axis] / scan.spacing_mm[axis] for axis in (0, 1))
+    assert across[0] < 0
+    assert down[1] < 0
+    assert np.allclose(steps, [across, down], atol=1e-6), "500 px of 2 um are 1 mm to the left or back"
+    slice_mm = np.linalg.norm(scan.affine[:3, 2])
     assert np.linalg.norm(places.mean(axis=0) - showcase.SITE_MM) <= slice_mm / 2 + 1e-6
-    result.case = replace(case, inputs={"mri": volume, "he": replace(he, site_mm=None)})
+    result.case = replace(case, inputs={**inputs, "he": replace(he, site_mm=None)})
     assert reading.patches(result).places_mm is None

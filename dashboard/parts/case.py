@@ -14,7 +14,7 @@ from dashboard import rights, selection, state, widgets
 from dashboard.services import cohort as cohorts
 from dashboard.services import reading
 from dashboard.viewers import mri, slide
-from dashboard.viewers.layers import Outlines, PatchLayer, Point
+from dashboard.viewers.layers import Outlines, Patches, PatchLayer, Point
 from dashboard.views import areas, frame
 
 #: A longer list is no help in a box of choices; the Cohort page finds cases.
@@ -45,12 +45,14 @@ def chooser(cohort: Path | None) -> None:
 
 
 def wanted() -> state.Result | None:
-    """The result of the current case, analysed now where the last result is of another one."""
+    """The result of the current case, analysed now where the last result is of another one; None = none is chosen."""
     current, result = selection.current(), state.result()
-    if result is not None and (current is None or reading.ref(result) == current):
+    if current is None:
+        return None
+    if result is not None and reading.ref(result) == current:
         return result
-    if current is None or current.cohort is None:
-        return result
+    if current.cohort is None:
+        return None
     read = _read(current)
     if read is not None:
         state.set_result(read)
@@ -168,7 +170,7 @@ def _mri(result: state.Result, volume: Volume, name: str, height_px: int) -> Non
         layers += reading.truths(reading.ref(result), volume)
     at = _aim(result, volume, name)
     click = mri.viewer(
-        volume, layers, key=f"mri_{name}", at_mm=at, site_mm=reading.site(result), link=name, height_px=height_px
+        volume, layers, key=f"mri_{name}", at_mm=at, site_mm=reading.site(result.case), link=name, height_px=height_px
     )
     if click is not None and click != st.session_state.get(f"clicked_{name}"):
         st.session_state[f"clicked_{name}"] = click
@@ -217,28 +219,26 @@ def _areas(result: state.Result, name: str) -> None:
 
 def _slide(result: state.Result, shown: Slide, name: str, height_px: int, beside: state.Result | None) -> None:
     patches, layers = reading.patches(result), reading.layers(result, beside=beside)
-    drawn = _annotations(shown, name)
-    click = slide.viewer(
-        shown, layers, key=f"slide_{name}", patches=patches, outlines=drawn, stain=reading.stain(result), link=name,
-        height_px=height_px,
-    )  # fmt: skip
-    if reading.site(result) is None:
-        st.markdown("**Unregistered**: the biopsy site is not known, so the slide has no place on the MRI.")
-    if click is not None and click.patch is not None:
-        where = "no place on the MRI" if click.mm is None else "RAS+ " + ", ".join(f"{v:.1f}" for v in click.mm) + " mm"
-        values = "".join(f", {layer.name.lower()} {layer.values[click.patch]:.4g}" for layer in layers)
-        st.markdown(f":small[Chosen: patch {click.patch + 1}{values}, {where}]")
-    _exchange(result, shown, name, layers)
+    picture = st.container()
+    drawn = _exchange(result, shown, name, patches, layers)  # first: what comes in is drawn at once
+    with picture:
+        click = slide.viewer(
+            shown, layers, key=f"slide_{name}", patches=patches, outlines=drawn, stain=reading.stain(result),
+            link=name, height_px=height_px,
+        )  # fmt: skip
+        if reading.site(result.case) is None:
+            st.markdown("**Unregistered**: the biopsy site is not known, so the slide has no place on the MRI.")
+        if click is not None and click.patch is not None:
+            mm = None if click.mm is None else ", ".join(f"{v:.1f}" for v in click.mm)
+            where = "no place on the MRI" if mm is None else f"RAS+ {mm} mm"
+            values = "".join(f", {layer.name.lower()} {layer.values[click.patch]:.4g}" for layer in layers)
+            st.markdown(f":small[Chosen: patch {click.patch + 1}{values}, {where}]")
 
 
-def _annotations(shown: Slide, name: str) -> list[Outlines]:
-    kept: dict[str, Outlines] = st.session_state.setdefault(_OUTLINES, {})
-    return [kept[name]] if name in kept else []
-
-
-def _exchange(result: state.Result, shown: Slide, name: str, layers: list[PatchLayer]) -> None:
-    """QuPath GeoJSON in and out."""
-    patches = reading.patches(result)
+def _exchange(
+    result: state.Result, shown: Slide, name: str, patches: Patches | None, layers: list[PatchLayer]
+) -> list[Outlines]:
+    """QuPath GeoJSON out and in; gives the annotations that came in."""
     left, right = st.columns([1, 1])
     if patches is not None and rights.session_may("export"):
         told = patches_geojson(patches.xy, patches.size_px, {layer.name: layer.values for layer in layers})
@@ -247,19 +247,24 @@ def _exchange(result: state.Result, shown: Slide, name: str, layers: list[PatchL
             "application/geo+json", key=f"geojson_{name}", icon=":material/download:", on_click="ignore",
             width="stretch", help="GeoJSON: each patch as a tile with its values as measurements.",
         )  # fmt: skip
+    kept: dict[str, Outlines] = st.session_state.setdefault(_OUTLINES, {})
     with right.popover("Annotations from QuPath", icon=":material/upload:", width="stretch"):
-        given = st.file_uploader("GeoJSON of this slide", type=["geojson", "json"], key=f"outlines_{name}")
-        kept: dict[str, Outlines] = st.session_state.setdefault(_OUTLINES, {})
-        if given is None:
-            if kept.pop(name, None) is not None:
-                st.rerun(scope="fragment")
-        elif name not in kept or st.session_state.get(f"of_{name}") != given.file_id:
+        given = st.file_uploader(
+            "GeoJSON of this slide", type=["geojson", "json"], key=f"outlines_{name}", on_change=_forget, args=(name,)
+        )
+        if given is not None and name not in kept:
             with widgets.guarded("reading the annotations"):
                 width, height = shown.level_sizes[0]
                 read = read_geojson(given.getvalue(), width=width, height=height)
                 kept[name] = Outlines(name="Annotations", geojson=read)
-                st.session_state[f"of_{name}"] = given.file_id
-                st.rerun(scope="fragment")
+        elif given is None and name in kept:
+            st.markdown("Kept from before.")
+            st.button("Remove", key=f"remove_{name}", on_click=_forget, args=(name,))
+    return [kept[name]] if name in kept else []
+
+
+def _forget(name: str) -> None:
+    st.session_state.get(_OUTLINES, {}).pop(name, None)
 
 
 def pin(result: state.Result) -> None:

@@ -40,7 +40,7 @@ def questions(result: state.Result) -> list[Asked]:
         help="How the map is made; what each one is, and is not, stands beside its map.",
     )  # fmt: skip
     chosen = _settings(fourth)
-    asked = Question(result.case.id, method, target, region, weights, chosen)
+    asked = Question(result.key, method, target, region, weights, chosen)
     left, right, _ = st.columns([3, 3, 5], vertical_alignment="bottom")
     choices = [OWN, METHOD, *([MODEL] if len(models) > 1 else [])]
     beside = left.selectbox("Compare with", choices, key="explain_beside")
@@ -75,8 +75,15 @@ def _target(result: state.Result, weights: Path | None, column: Any) -> tuple[st
     if not there:
         left.info("There is no region yet: mark a voxel on the MRI first.", icon=":material/info:")
         return "malignant", "", None
-    words = left.selectbox("In which region", list(there), key="explain_region")
-    return target, service.region_key(words, there[words]), there[words]
+    names, before = list(there), st.session_state.get("explain_region")
+    ball = f"a ball of {radius} mm around the marked voxel"
+    # A browser knows an option by its words: at another radius it is another box, which begins with the same choice.
+    name = left.selectbox(
+        "In which region", names, index=names.index(before) if before in names else 0, key=f"explain_region_{radius}",
+        format_func=lambda each: ball if each == service.BALL else each,
+    )  # fmt: skip
+    st.session_state["explain_region"] = name
+    return target, service.region_key(name, there[name]), there[name]
 
 
 def _settings(column: Any) -> ExplainSettings:
@@ -190,9 +197,11 @@ def _mri(result: state.Result, told: Attribution, opacity: float, number: int, e
                if told.method != "gate" or each.name != "Gate"]  # fmt: skip
     click = mri.viewer(
         volume, layers, key=f"explain_mri_{result.case.id[:12]}_{number}", at_mm=reading.heart(result),
-        site_mm=reading.site(result), link="explain", height_px=tall,
+        site_mm=reading.site(result.case), link="explain", height_px=tall,
     )  # fmt: skip
-    explain_place.mark_voxel(result, click)
+    regional = TARGETS[st.session_state.get("explain_target", "malignant")].regional
+    if explain_place.mark_voxel(result, click, number) and regional:
+        st.rerun(scope="app")  # the region it may lie in is chosen outside this fragment
 
 
 def _slide(result: state.Result, told: Attribution, opacity: float, number: int, end: float | None, tall: int) -> None:
@@ -211,4 +220,4 @@ def _slide(result: state.Result, told: Attribution, opacity: float, number: int,
         whole, layers, key=f"explain_slide_{result.case.id[:12]}_{number}", patches=there, link="explain",
         height_px=tall,
     )  # fmt: skip
-    explain_place.mark_patch(result, click)
+    explain_place.mark_patch(result, click, number)

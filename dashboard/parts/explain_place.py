@@ -30,16 +30,26 @@ def marked_patch(result: state.Result) -> int | None:
     return st.session_state.get(_key(result, "patch"))
 
 
-def mark_voxel(result: state.Result, click: VolumeClick | None) -> None:
-    """Remembers a click on the MRI."""
-    if click is not None:
-        st.session_state[_key(result, "voxel")] = click.voxel
+def mark_voxel(result: state.Result, click: VolumeClick | None, viewer: int) -> bool:
+    """Remembers a click on the MRI; whether it is a new one. viewer: which of the two that may stand there."""
+    if click is None or click.value is None or not _is_new(result, f"voxel_{viewer}", click):
+        return False
+    st.session_state[_key(result, "voxel")] = click.voxel
+    return True
 
 
-def mark_patch(result: state.Result, click: PatchClick | None) -> None:
-    """Remembers a click on the slide."""
-    if click is not None and click.patch is not None:
+def mark_patch(result: state.Result, click: PatchClick | None, viewer: int) -> None:
+    """Remembers a click on the slide, as mark_voxel does."""
+    if click is not None and click.patch is not None and _is_new(result, f"patch_{viewer}", click):
         st.session_state[_key(result, "patch")] = click.patch
+
+
+def _is_new(result: state.Result, what: str, click: VolumeClick | PatchClick) -> bool:
+    """Whether a viewer's click was not seen before: a viewer tells its last one again at every rerun."""
+    key = _key(result, f"clicked_{what}")
+    before = st.session_state.get(key)
+    st.session_state[key] = click
+    return before != click
 
 
 def said(result: state.Result, told: list[Attribution], opacity: float) -> None:

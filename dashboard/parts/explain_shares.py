@@ -17,7 +17,7 @@ from dashboard.views import attribution, charts
 def modalities(result: state.Result, asked: Question) -> None:
     """The share of each modality in the malignancy logit: exact Shapley values."""
     st.markdown("#### Contribution of each modality")
-    question = Question(result.case.id, service.MODALITIES, weights=asked.weights, settings=asked.settings)
+    question = Question(result.key, service.MODALITIES, weights=asked.weights, settings=asked.settings)
     with widgets.guarded("sharing out the answer"):
         with progress("Shares", "explain_modalities") as tell:
             told = service.ask(question, result, None, tell)
@@ -32,7 +32,7 @@ def modalities(result: state.Result, asked: Question) -> None:
 def criteria(result: state.Result, asked: Question) -> None:
     """What each pathological criterion is worth to the answer; asked for by a press, since it takes a while."""
     st.markdown("#### Contribution of each criterion")
-    question = Question(result.case.id, service.CRITERIA, weights=asked.weights, settings=asked.settings)
+    question = Question(result.key, service.CRITERIA, weights=asked.weights, settings=asked.settings)
     with widgets.guarded("reading the criteria"):
         drawn = service.outlines(result)
         missing = [name.replace("_", " ") for name, outline in drawn.items() if outline is None]

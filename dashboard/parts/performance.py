@@ -15,7 +15,6 @@ from dashboard.services.performance import GIVEN, Answers, Scope
 from dashboard.views import calibration, charts, told
 
 ALL, SELECTED = "All cases", "The selected cases"
-_SNAPSHOT = "cmssd_performance_cases"
 Titles = Mapping[Answers, str]
 
 
@@ -48,13 +47,21 @@ def choose() -> tuple[Scope, Titles] | None:
     title = left.selectbox("Answers of", list(named.values()), key="answers", bind="query-params")
     answers = next((one for one, name in named.items() if name == title), found[0])
     slices = {f"Slice: {one.name}": one for one in selection.slices(cohort)}
+    key = f"performance_{selection.cohort_key(cohort)[:8]}_cases"
     name = right.selectbox(
-        "On", [ALL, SELECTED, *slices], key="performance_cases", on_change=_remember,
+        "On", [ALL, SELECTED, *slices], key=key, on_change=_remember, args=(key,), persist_state="session",
         help="Selections and named slices are made on the page Cohort, or below by a click on the matrix or a bar.",
     )  # fmt: skip
     case_ids = None
     if name == SELECTED:
-        case_ids = st.session_state.get(_SNAPSHOT, frozenset())
+        if not st.session_state.get(f"{key}_then"):
+            _remember(key)
+        case_ids, now = st.session_state[f"{key}_then"], selection.selected().case_ids
+        if now and now != case_ids:
+            right.button(
+                f"Take the {len(now):,} selected now", key="performance_take", on_click=_remember, args=(key,),
+                help=f"Judged are the {len(case_ids):,} cases that were selected when this was chosen.",
+            )  # fmt: skip
     elif name in slices:
         case_ids = service.cases_of(cohort, slices[name].case_keys)
     scope = Scope(cohort, answers, case_ids)
@@ -69,10 +76,10 @@ def choose() -> tuple[Scope, Titles] | None:
     return scope, named
 
 
-def _remember() -> None:
+def _remember(key: str) -> None:
     # As it was when it was chosen: a click on the matrix changes the selection, not what the matrix is made of.
-    if st.session_state["performance_cases"] == SELECTED:
-        st.session_state[_SNAPSHOT] = selection.selected().case_ids
+    if st.session_state[key] == SELECTED:
+        st.session_state[f"{key}_then"] = selection.selected().case_ids
 
 
 def headline(scope: Scope) -> None:

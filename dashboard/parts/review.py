@@ -17,8 +17,9 @@ from dashboard import rights, selection, state, widgets
 from dashboard.selection import CaseRef
 from dashboard.services import model as models
 from dashboard.services import reviews as service
+from dashboard.services.reading import patches_of, site
 from dashboard.viewers import mri, slide
-from dashboard.viewers.layers import Overlay, Patches, PatchLayer
+from dashboard.viewers.layers import Overlay, PatchLayer
 from dashboard.views import told
 
 _AT, _NAME = "review_at", "review_reader"
@@ -100,14 +101,14 @@ def images(case: Case, prediction: Prediction | None) -> None:
     with left:
         st.markdown("#### MRI")
         if isinstance(volume, Volume):
-            site = whole.site_mm if isinstance(whole, Slide) else None
-            mri.viewer(volume, _overlays(prediction), key=f"review_mri_{short}", site_mm=site, link="review")
+            mri.viewer(volume, _overlays(prediction), key=f"review_mri_{short}", site_mm=site(case), link="review")
         else:
             st.info("No MRI was given.", icon=":material/info:")
     with right:
         st.markdown("#### H&E slide")
         if isinstance(whole, Slide):
-            layers, patches = _patch_layers(prediction)
+            patches = None if prediction is None else patches_of(case, prediction)
+            layers = [] if prediction is None or patches is None else _patch_layers(prediction)
             slide.viewer(whole, layers, key=f"review_slide_{short}", patches=patches, link="review")
         else:
             st.info("No slide was given.", icon=":material/info:")
@@ -117,24 +118,26 @@ def _overlays(prediction: Prediction | None) -> list[Overlay]:
     if prediction is None or "tumour" not in prediction.maps:
         return []
     maps = prediction.maps
-    return [
+    found = [
         Overlay(name="tumour", values=maps["tumour"], limits=(0.0, 1.0), shown_from=0.05,
                 meaning="the model's probability of malignant tumour"),
         Overlay(name="bone", values=maps["bone"] >= 0.5, colormap="cyan", opacity=0.3, shown=False,
                 meaning="the affected bone as the model sees it, its map at 0.5 and above"),
-        Overlay(name="gate", values=maps["attention"], limits=(0.0, 1.0), colormap="viridis", shown=False,
-                meaning="how the model mixed its inputs: 1 = MRI, 0 = slide; not evidence"),
     ]  # fmt: skip
+    if "attention" in maps:  # not every model has a gate
+        found.append(
+            Overlay(name="gate", values=maps["attention"], limits=(0.0, 1.0), colormap="viridis", shown=False,
+                    meaning="how the model mixed its inputs: 1 = MRI, 0 = slide; not evidence")
+        )  # fmt: skip
+    return found
 
 
-def _patch_layers(prediction: Prediction | None) -> tuple[list[PatchLayer], Patches | None]:
-    p = prediction
-    if p is None or p.patch_attention is None or p.patch_xy is None or not p.patch_size_px:
-        return [], None
-    layer = PatchLayer(
-        name="attention", values=p.patch_attention, meaning="how much a patch counted in the pooling; not evidence"
-    )
-    return [layer], Patches(xy=p.patch_xy, size_px=p.patch_size_px)
+def _patch_layers(prediction: Prediction) -> list[PatchLayer]:
+    attention = prediction.patch_attention
+    if attention is None:
+        return []
+    meaning = "how much a patch counted in the pooling; not evidence"
+    return [PatchLayer(name="attention", values=attention, meaning=meaning)]
 
 
 def blind_form(case: Case, name: str, criteria: Mapping[str, str]) -> None:

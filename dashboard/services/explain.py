@@ -58,9 +58,12 @@ _HEADS = {
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of one case. weights: None = the model in use. region: words and digest of a region, "" = none."""
+    """What is asked of one case, by its state.Result.key.
 
-    case_id: str
+    weights: None = the model in use. region: name and digest of a region, "" = none.
+    """
+
+    case: str
     method: str
     target: str = "malignant"
     region: str = ""
@@ -117,13 +120,13 @@ def _loaded(there: State) -> Predictor:
 
 
 @st.cache_resource(scope="session", max_entries=2, show_spinner=False)
-def _kept(case_id: str) -> OrderedDict[Question, Attribution]:
+def _kept(case: str) -> OrderedDict[Question, Attribution]:
     return OrderedDict()
 
 
 def known(asked: Question) -> Attribution | None:
     """The answer, where it was computed before in this session."""
-    return _kept(asked.case_id).get(asked)
+    return _kept(asked.case).get(asked)
 
 
 def ask(asked: Question, result: state.Result, region: BoolArray | None, progress: Progress) -> Attribution:
@@ -141,15 +144,19 @@ def ask(asked: Question, result: state.Result, region: BoolArray | None, progres
             result.case, chosen, asked.method, Target(asked.target, region), settings=asked.settings,
             progress=progress, criteria=drawn, program=settings(), store=open_store(settings()),
         )  # fmt: skip
-    kept = _kept(asked.case_id)
+    kept = _kept(asked.case)
     kept[asked] = found
     while len(kept) > KEPT:
         kept.popitem(last=False)
     return found
 
 
+#: The name of the region around the marked voxel, whatever its radius.
+BALL = "a ball around the marked voxel"
+
+
 def regions(result: state.Result, voxel: tuple[int, int, int] | None, radius_mm: float) -> dict[str, BoolArray]:
-    """Regions of the MRI that a target may be read in, by their words; those that are empty are left out."""
+    """Regions of the MRI that a target may be read in, by name; those that are empty are left out."""
     volume, maps = result.case.inputs.get("mri"), result.prediction.maps
     if not isinstance(volume, Volume):
         return {}
@@ -159,15 +166,15 @@ def regions(result: state.Result, voxel: tuple[int, int, int] | None, radius_mm:
     if "bone" in maps:
         found["where the model sees bone"] = maps["bone"] >= 0.5
     if voxel is not None:
-        found[f"a ball of {radius_mm:g} mm around the marked voxel"] = _ball(volume, voxel, radius_mm)
+        found[BALL] = _ball(volume, voxel, radius_mm)
     for overlay in reading.truths(reading.ref(result), volume):
         found[overlay.name.lower()] = np.asarray(overlay.values, dtype=bool)
-    return {words: mask for words, mask in found.items() if mask.any()}
+    return {name: mask for name, mask in found.items() if mask.any()}
 
 
-def region_key(words: str, mask: BoolArray) -> str:
-    """What tells a region from others: its words and its content."""
-    return f"{words} {sha256(np.packbits(mask).tobytes()).hexdigest()[:16]}"
+def region_key(name: str, mask: BoolArray) -> str:
+    """What tells a region from others: its name and its content."""
+    return f"{name} {sha256(np.packbits(mask).tobytes()).hexdigest()[:16]}"
 
 
 def _ball(volume: Volume, voxel: tuple[int, int, int], radius_mm: float) -> BoolArray:

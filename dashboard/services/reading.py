@@ -16,7 +16,7 @@ import streamlit as st
 from cmssd_core.config import settings
 from cmssd_core.report.display import SHOWN_FROM, lay_out
 from cmssd_core.slide.stain import Stain
-from cmssd_core.types import InputError, Slide, Truth, Volume
+from cmssd_core.types import Case, InputError, Prediction, Slide, Truth, Volume
 from dashboard import selection, state
 from dashboard.services import cohort as cohorts
 from dashboard.services.case import Request, analyse
@@ -127,10 +127,15 @@ def _truth(cohort: str, case_id: str) -> Truth | None:
 
 def patches(result: state.Result) -> Patches | None:
     """Where the patches lie on the slide and on the MRI; None where no patch was read."""
-    prediction = result.prediction
+    return patches_of(result.case, result.prediction)
+
+
+def patches_of(case: Case, prediction: Prediction) -> Patches | None:
+    """As `patches`, of a case that is no result of this session."""
     if prediction.patch_xy is None or not prediction.patch_size_px or not len(prediction.patch_xy):
         return None
-    return Patches(xy=prediction.patch_xy, size_px=float(prediction.patch_size_px), places_mm=_places(result))
+    places = _places(case, prediction.patch_xy)
+    return Patches(xy=prediction.patch_xy, size_px=float(prediction.patch_size_px), places_mm=places)
 
 
 def layers(result: state.Result, *, beside: state.Result | None = None) -> list[PatchLayer]:
@@ -145,53 +150,49 @@ def layers(result: state.Result, *, beside: state.Result | None = None) -> list[
     return [PatchLayer(name="Attention", values=attention, meaning=meaning, limits=limits, opacity=0.4)]
 
 
-def site(result: state.Result) -> Point | None:
+def site(case: Case) -> Point | None:
     """The biopsy site, RAS+ mm, where it lies inside the MRI; None = unregistered."""
     from cmssd_core.cases import registered
 
-    slide = result.case.inputs.get("he")
-    return slide.site_mm if isinstance(slide, Slide) and registered(result.case) else None
+    slide = case.inputs.get("he")
+    return slide.site_mm if isinstance(slide, Slide) and registered(case) else None
 
 
-def _places(result: state.Result) -> npt.NDArray[np.float64] | None:
+def _places(case: Case, xy: npt.NDArray[np.int64]) -> npt.NDArray[np.float64] | None:
     """Each patch's place, RAS+ mm (patch, 3): the way section 2.6 lays them on the slice nearest to the biopsy site."""
-    volume, slide, where = result.case.inputs.get("mri"), result.case.inputs.get("he"), site(result)
+    volume, slide, where = case.inputs.get("mri"), case.inputs.get("he"), site(case)
     if not isinstance(volume, Volume) or not isinstance(slide, Slide) or where is None or slide.mpp is None:
         return None
-    from cmssd_core.cases import site_voxel
-
-    xy = result.prediction.patch_xy
-    assert xy is not None
     moved = (xy - xy.mean(axis=0)) * slide.mpp / 1000.0
     mapping = getattr(model().model, "mapping", None)
     if mapping is not None:
         matrix, shift = (part.detach().cpu().double().numpy() for part in (mapping.matrix, mapping.shift_mm))
         moved = moved @ matrix.T + shift
-    z, y, x = site_voxel(volume, where)
-    column_mm, row_mm, _ = volume.spacing_mm
-    voxels = np.stack([x + moved[:, 0] / column_mm, y + moved[:, 1] / row_mm, np.full(len(moved), round(z))], axis=1)
-    return np.asarray(voxels @ volume.affine[:3, :3].T + volume.affine[:3, 3])
+    # In the frame the model reads, whatever way the scan is stored: columns R to L, rows A to P or S to I.
+    shape = volume.voxels.shape[1:]
+    affine = lay_out(volume.affine, shape).orientation.affine(volume.affine, shape)
+    column, row, index = np.linalg.solve(affine[:3, :3], np.asarray(where) - affine[:3, 3])
+    column_mm, row_mm = np.linalg.norm(affine[:3, :2], axis=0)
+    columns, rows = column + moved[:, 0] / column_mm, row + moved[:, 1] / row_mm
+    voxels = np.stack([columns, rows, np.full(len(moved), round(index))], axis=1)
+    return np.asarray(voxels @ affine[:3, :3].T + affine[:3, 3])
 
 
 def stain(result: state.Result) -> Stain | None:
     """The slide's stain, fitted as the model's own preparation fits it; None where none can be."""
     slide = result.case.inputs.get("he")
-    return _stain(result.case.id) if isinstance(slide, Slide) else None
+    return _stain(result.key, slide) if isinstance(slide, Slide) else None
 
 
 @st.cache_resource(scope="session", max_entries=4, show_spinner=False)
-def _stain(case_id: str) -> Stain | None:
+def _stain(key: str, _slide: Slide) -> Stain | None:
     from cmssd_core.slide import stain as stains
     from cmssd_core.slide.patches import PatchSettings, bag
 
-    result = next((each for each in (state.result(), state.pinned_result()) if each and each.case.id == case_id), None)
-    slide = None if result is None else result.case.inputs.get("he")
-    if not isinstance(slide, Slide):
-        return None
     spec, chosen = model().spec, settings()
     cut = PatchSettings(patch_px=spec.patch_px, mpp=spec.patch_mpp, max_patches=chosen.max_patches)
     try:
-        return stains.fit(bag(slide, settings=cut)[0].patches)
+        return stains.fit(bag(_slide, settings=cut)[0].patches)
     except InputError:
         return None
 

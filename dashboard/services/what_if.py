@@ -47,7 +47,7 @@ class _Desk:
 
 
 @st.cache_resource(scope="session", max_entries=2, show_spinner=False)
-def _desk(case_id: str, model_id: str, chosen: str, _case: Case, _predictor: Predictor, _settings: Settings) -> _Desk:
+def _desk(key: str, model_id: str, chosen: str, _case: Case, _predictor: Predictor, _settings: Settings) -> _Desk:
     from cmssd_core.store import Store
     from cmssd_core.whatif.ask import Bench
 
@@ -60,11 +60,7 @@ def _of(result: state.Result) -> _Desk:
     chosen, predictor = settings(), model()
     if result.prediction.model_id != predictor.model_id:
         raise InputError("the case was read by another model than the one in use now; open it again to ask what-if")
-    slide = result.case.inputs.get("he")
-    told = f"{slide.mpp} {slide.site_mm}" if isinstance(slide, Slide) else ""  # the same bytes at another site
-    return _desk(
-        f"{result.case.id} {told}", predictor.model_id, chosen.model_dump_json(), result.case, predictor, chosen
-    )
+    return _desk(result.key, predictor.model_id, chosen.model_dump_json(), result.case, predictor, chosen)
 
 
 def _kept(desk: _Desk, kind: str, key: Any, progress: Progress, make: Callable[[Bench], Made]) -> Made:

@@ -3,6 +3,8 @@ import { DRAG_MODE, MULTIPLANAR_TYPE, NVImage, Niivue, SHOW_RENDER } from "@niiv
 import { LINK, element, keys, number, pressed, root, rows, states } from "./panel.js";
 
 const mounted = new WeakMap();
+// One image a layer: layers of equal content have one address, but each its own look.
+const keyOf = ({ name, url }) => `${name} ${url}`;
 
 export default async function (component) {
   let view = mounted.get(component.parentElement);
@@ -121,19 +123,20 @@ class View {
 
   base() { return this.data.contrasts.find((each) => each.name === this.contrast); }
 
-  async image(url, name) {
-    if (!this.images.has(url)) {
-      const wanted = NVImage.loadFromUrl({ url: location.origin + url, name: `${name}.nii` });
-      this.images.set(url, wanted);
-      wanted.catch(() => this.images.delete(url));
+  async image(layer, file) {
+    const key = keyOf(layer);
+    if (!this.images.has(key)) {
+      const wanted = NVImage.loadFromUrl({ url: location.origin + layer.url, name: `${file}.nii` });
+      this.images.set(key, wanted);
+      wanted.catch(() => this.images.delete(key));
     }
-    return this.images.get(url);
+    return this.images.get(key);
   }
 
   async load() {
-    const base = await this.image(this.base().url, "contrast");
+    const base = await this.image(this.base(), "contrast");
     const shown = this.data.overlays.filter((layer) => this.layers.get(layer.name).shown);
-    const overlays = await Promise.all(shown.map((layer) => this.image(layer.url, "map")));
+    const overlays = await Promise.all(shown.map((layer) => this.image(layer, "map")));
     if (this.closed) return;
     const chosen = this.base().windows[this.preset ?? 0] ?? this.base().windows[0];
     // NiiVue finds a window of its own whenever a colormap is set: ours comes after it, and only once.
@@ -150,8 +153,8 @@ class View {
     this.nv.back = base;
     this.nv.overlays = overlays;
     this.nv.updateGLVolume();
-    const kept = new Set([...this.data.contrasts.map((each) => each.url), ...this.data.overlays.map((each) => each.url)]);
-    for (const url of this.images.keys()) if (!kept.has(url)) this.images.delete(url);
+    const kept = new Set([...this.data.contrasts, ...this.data.overlays].map(keyOf));
+    for (const key of this.images.keys()) if (!kept.has(key)) this.images.delete(key);
     if (first) this.tell();
   }
 
@@ -216,9 +219,10 @@ class View {
       element("button", { type: "button", title: "whole picture, first window", onclick: () => this.reset() }, "Reset"),
     );
     this.below.replaceChildren(rows(this.data.overlays, this.layers, async (layer, state) => {
-      if (this.nv.volumes.includes(await this.images.get(layer.url)) !== state.shown) { await this.load(); this.tell(); return; }
+      const image = this.images.get(keyOf(layer));
+      if (this.nv.volumes.includes(await image) !== state.shown) { await this.load(); this.tell(); return; }
       if (!state.shown) return;
-      this.dress(await this.images.get(layer.url), layer);
+      this.dress(await image, layer);
       this.nv.updateGLVolume();
     }));
     this.tell();
