@@ -28,10 +28,10 @@ from cmssd_core import store as storage
 from cmssd_core.cases import prepare
 from cmssd_core.config import Settings
 from cmssd_core.config import settings as default_settings
-from cmssd_core.evaluation.overlap import dice, hd95, iou
 from cmssd_core.models.base import InputSpec
 from cmssd_core.report import notebook
-from cmssd_core.types import Case, InputError, Prediction, Volume
+from cmssd_core.scoring import scored
+from cmssd_core.types import Case, InputError
 from cmssd_core.weights_file import DEFAULT
 from cmssd_core.whole import make_folder, write_whole
 
@@ -156,7 +156,7 @@ class _Worker:
                     continue
                 shown, ready = _without(case, hidden), _without(prepared[predictor.spec], hidden)
                 found, features = inference.answer_and_features(shown, ready, predictor)
-                told = _told(found, shown, surfaces=True)
+                told = scored(found, shown, surfaces=True)
                 if self.chosen.features and given == "both":
                     told |= {f"feature_{modality}": vector.tolist() for modality, vector in features.items()}
                 if given == "both":
@@ -179,7 +179,7 @@ class _Worker:
         for name, level, raw, make in variants(case, predictor.spec, self.settings, seed=self.chosen.seed):
             line = {"case_id": row["case_id"], "corruption": name, "level": level}
             try:
-                told = _told(inference.answer(raw, make(), predictor), raw, surfaces=False)
+                told = scored(inference.answer(raw, make(), predictor), raw, surfaces=False)
             except InputError as problem:  # an artefact that leaves nothing to read is refused, as it should be
                 told = {"problem": str(problem)}
             rows.append(line | told)
@@ -361,41 +361,6 @@ def _unread(name: str, predictor: inference.Predictor, case: Case) -> str:
     needed = [modality for modality in model.needs if modality not in model.optional] or model.needs
     came, expected = (" and ".join(NAMED[m] for m in some) for some in (sorted(case.inputs), needed))
     return f"{came} came, {name} needs {expected}; add it to the cohort, or take other weights"
-
-
-def _told(found: Prediction, case: Case, *, surfaces: bool) -> Row:
-    """A prediction against the case's truth, as plain numbers."""
-    volume, truth = case.inputs.get("mri"), case.truth
-    severity = truth.severity_pct
-    if severity is None and truth.tumour is not None and truth.bone is not None and truth.bone.any():
-        severity = 100.0 * float((truth.tumour & truth.bone).sum()) / float(truth.bone.sum())
-    row: Row = {
-        "left": "both" if len(case.inputs) == 2 else next(iter(case.inputs)),
-        "p_malignant": found.p_malignant,
-        "severity_pct": found.severity_pct,
-        "severity_true": severity,
-        "maps": bool(found.maps) or found.severity_pct is not None,
-        "tumour_ml": found.tumour_ml,
-        "bone_ml": found.bone_ml,
-        "gate_mean": found.gate_mean,
-        "gate_at_site": found.gate_at_site,
-    }
-    if found.severity_interval is not None:
-        row |= {"severity_low": found.severity_interval[0], "severity_high": found.severity_interval[1]}
-    row |= {f"uncertainty_{name}": value for name, value in (found.uncertainty or {}).items()}
-    if found.maps and isinstance(volume, Volume):
-        for name, mask in (("tumour", truth.tumour), ("bone", truth.bone)):
-            if mask is None:
-                continue
-            seen = found.maps[name] >= inference.THRESHOLD
-            prefix = "" if name == "tumour" else "bone_"
-            row[f"{prefix}dice"] = dice(seen, mask)
-            if name == "tumour":
-                row["iou"] = iou(seen, mask)
-                row["one_empty"] = bool(seen.any() != mask.any())
-                if surfaces:
-                    row["hd95_mm"] = hd95(seen, mask, volume.spacing_mm[::-1])
-    return row
 
 
 def _peak_memory_mb() -> float | None:
