@@ -44,11 +44,12 @@ def calibrate(
     model_id = next(iter(results.models.values())).model_id
     rows = results.rows[results.rows["problem"].isna()]
     both = rows[rows["given"] == "both"]
-    labelled = int(both.loc[both["malignant"].notna(), "patient_id"].nunique())
-    if labelled < FEWEST or both["malignant"].nunique() < 2:
+    labelled = both[both["malignant"].notna()]
+    patients = labelled["patient_id"].nunique()
+    if patients < FEWEST or both["malignant"].nunique() < 2:
         raise InputError(
-            f"the val split holds {labelled} labelled patients, expected at least {FEWEST} with both labels; calibrate "
-            "on a larger cohort"
+            f"the val split holds {len(labelled)} labelled cases of {patients} patients, expected at least {FEWEST} "
+            "with both labels; calibrate on a larger cohort"
         )
     given = {str(name): _limits(part, coverage) for name, part in rows.groupby("left")}
     fitted = Calibration(
