@@ -88,7 +88,7 @@ def works(answers: Floats, malignant: Mask, patients: Sequence[str] | None = Non
     few = min(people(n, patients, malignant), people(n, patients, ~malignant))
     spread = float(answers.std()) if n else 0.0
     if value is None or few < FEWEST // 2:
-        return _absent("G0", f"{few} patients of the rarer label; at least {FEWEST // 2} are needed", n)
+        return _absent("G0", f"{_many(few)} of the rarer label; at least {FEWEST // 2} are needed", n)
     low, high = between(pairwise(answers, malignant, None, weights(n, patients, seed)), people(n, patients))
     said = f"AUC {value:.2f} ({low:.2f} to {high:.2f}); answers vary by {spread:.2f} logits between cases"
     if spread > SPREAD and low <= 0.5 < value and few < ENOUGH:
@@ -119,7 +119,7 @@ def trap(
     """
     n, count = len(clean), people(len(clean), patients)
     if count < FEWEST:
-        seen = f"{count} patients could be shown with the trap and without it"
+        seen = f"{_many(count)} could be shown with the trap and without it"
         return _absent("G1", f"{seen}{_besides(carry)}; at least {FEWEST} are needed", n, name)
     spread = max(spread, 1e-6)
     shift = (trapped - clean) / spread
@@ -151,7 +151,9 @@ def trap(
 
 
 def _besides(carry: int) -> str:
-    return f"; {carry} cases that came with it are left out" if carry else ""
+    if not carry:
+        return ""
+    return f"; {carry} {'case that came with it is' if carry == 1 else 'cases that came with it are'} left out"
 
 
 def hospitals(
@@ -225,7 +227,7 @@ def localisation(
     """G3: enrichment of the map on the criterion minus that of the best control, which each resample chooses anew."""
     n, count = len(enrichment), people(len(enrichment), patients)
     if count < FEWEST:
-        return _absent("G3", f"{count} patients have the criterion and a map; at least {FEWEST} are needed", n)
+        return _absent("G3", f"{_many(count)} have the criterion and a map; at least {FEWEST} are needed", n)
     names = list(controls)
     table = np.stack([controls[name] for name in names])
 
@@ -246,7 +248,7 @@ def forbidden(name: str, enrichment: Floats, patients: Sequence[str] | None = No
     """G4: how dense the map is on a trap that lies on the image, times chance."""
     n, count = len(enrichment), people(len(enrichment), patients)
     if count < FEWEST:
-        return _absent("G4", f"maps of {count} patients with the trap; at least {FEWEST} are needed", n, name)
+        return _absent("G4", f"maps of {_many(count)} with the trap; at least {FEWEST} are needed", n, name)
     value = float(enrichment.mean())
     low, high = between(means(weights(n, patients, seed), enrichment), count)
     level: Level = "pass" if value <= FORBIDDEN_PASS else "warn"
@@ -306,7 +308,7 @@ def sane(
     """
     n, count = len(correlation), people(len(correlation), patients)
     if count < FEWEST // 2:
-        return _absent("G6", f"maps of {count} patients by a scrambled network; at least {FEWEST // 2} are needed", n)
+        return _absent("G6", f"maps of {_many(count)} by a scrambled network; at least {FEWEST // 2} are needed", n)
     value = float(correlation.mean())
     low, high = between(means(weights(n, patients, seed), correlation), count)
     said = f"maps of the trained and of the scrambled network correlate by {value:.2f} (rank)"
@@ -332,7 +334,7 @@ def stable(
     """G7: rank correlation of each case's map with those under noise, and with the one of another baseline."""
     n, count = len(noise), people(len(noise), patients)
     if count < FEWEST // 2:
-        return _absent("G7", f"maps of {count} patients under noise; at least {FEWEST // 2} are needed", n)
+        return _absent("G7", f"maps of {_many(count)} under noise; at least {FEWEST // 2} are needed", n)
     value = float(noise.mean())
     low, high = between(means(weights(n, patients, seed), noise), count)
     said = f"the map keeps its order to {value:.2f} (rank correlation) under noise"
@@ -364,7 +366,7 @@ def hot(
     """
     count = people(n, patients)
     if spot is None or count < FEWEST:
-        return _absent("G8", f"maps of {count} patients; at least {FEWEST} are needed", n, "hot spot")
+        return _absent("G8", f"maps of {_many(count)}; at least {FEWEST} are needed", n, "hot spot")
     where = f"around row {spot.y}, column {spot.x} of the prepared image"
     said = f"the cohort's mean map is {spot.ratio:.0f} times its mean {where}"
     level: Level = "pass"
@@ -396,7 +398,7 @@ def outside(
     """
     n, count = len(falls), people(len(falls), patients)
     if count < FEWEST:
-        return _absent("G8", f"{count} patients with a map and drawn bone; at least {FEWEST} are needed", n, "outside")
+        return _absent("G8", f"{_many(count)} with a map and drawn bone; at least {FEWEST} are needed", n, "outside")
     excess = (np.abs(falls) - np.abs(elsewhere)) / max(spread, 1e-6)
     value = float(excess.mean())
     low, high = between(means(weights(n, patients, seed), excess), count)
@@ -453,11 +455,15 @@ def together(verdicts: Sequence[Verdict]) -> Verdict:
 def _above_zero(name: str, values: Floats, patients: Sequence[str] | None, seed: int) -> Gate:
     n, count = len(values), people(len(values), patients)
     if count < FEWEST:
-        return _absent(name, f"{count} patients have what it needs; at least {FEWEST} are needed", n)
+        return _absent(name, f"{_many(count)} have what it needs; at least {FEWEST} are needed", n)
     value, draws = float(values.mean()), means(weights(n, patients, seed), values)
     (low, high), p = between(draws, count), chance(value, draws, count)
     level: Level = "pass" if low > 0 else "warn"
     return _gate(name, value, low, high, 0.0, level, "", n, p=p)
+
+
+def _many(count: int) -> str:
+    return f"{count} patient{'' if count == 1 else 's'}"
 
 
 def _gate(

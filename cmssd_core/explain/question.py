@@ -66,10 +66,7 @@ class Mark:
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """What a method gets. marks: criteria of the case.
-
-    tell(share done, what is being done) may raise to cancel; nothing is left behind.
-    """
+    """What a method gets. marks: criteria of the case. tell(share done, what is being done) may raise to cancel."""
 
     bridge: Bridge
     settings: ExplainSettings
