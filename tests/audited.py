@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cmssd_core.explain import gates
+from cmssd_core.explain.verdict import verdict
 
 
 def told(case_ids: list[str], *, cheat: bool) -> dict[str, Any]:
@@ -29,10 +30,10 @@ def told(case_ids: list[str], *, cheat: bool) -> dict[str, Any]:
     ]
     needed = gates.necessity(rng.normal(0.1 if cheat else 2.0, 0.2, n), rng.normal(0.0, 0.2, n))
     own = [*shared[:2], needed, gates.localisation(score, controls), *shared[2:]]
-    verdict, reason = gates.verdict(own)
+    concluded, reason = verdict(own)
     absent = [gates.works(answers, malignant), gates.necessity(np.array([]), np.array([]))]
     said = [
-        {"criterion": "cortical_destruction", "modality": "mri", "method": "integrated_gradients", "verdict": verdict,
+        {"criterion": "cortical_destruction", "modality": "mri", "method": "integrated_gradients", "verdict": concluded,
          "reason": reason, "gates": [asdict(g) | {"passed": g.passed} for g in own]},
         {"criterion": "osteoid", "modality": "he", "method": "integrated_gradients", "verdict": "NOT ASSESSABLE",
          "reason": "no case has a mask", "gates": [asdict(g) | {"passed": g.passed} for g in absent]},
@@ -44,7 +45,7 @@ def told(case_ids: list[str], *, cheat: bool) -> dict[str, Any]:
         for i, name in enumerate(case_ids)
     ]  # fmt: skip
     return {
-        "overall": verdict,
+        "overall": concluded,
         "model_id": "cmssd-compact-test",
         "trained": "made up",
         "verdicts": said,

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from cmssd_core.audit import measure, panel
-from cmssd_core.explain import faithfulness, gates, localisation, resamples, sanity, screens, stability
+from cmssd_core.explain import faithfulness, gates, localisation, resamples, sanity, screens, stability, verdict
 
 SHAPE = (1, 12, 12)
 
@@ -337,8 +337,8 @@ def test_a_model_that_parts_the_cases_timidly_is_not_demonstrated_and_one_that_g
     harmless = gates.trap("x", CLEAN, CLEAN, MALIGNANT, spread=1.0)
     needed = gates.necessity(np.full(20, 2.0) + CLEAN[:20] / 10, np.zeros(20))
     located = gates.localisation(np.full(20, 5.0) + CLEAN[:20] / 10, {"random": np.ones(20)})
-    assert gates.verdict([timid, harmless, needed, located])[0] == "NOT DEMONSTRATED"
-    assert gates.verdict([guessing, harmless, needed, located])[0] == "FAIL"
+    assert verdict.verdict([timid, harmless, needed, located])[0] == "NOT DEMONSTRATED"
+    assert verdict.verdict([guessing, harmless, needed, located])[0] == "FAIL"
 
 
 def test_a_verdict_fails_before_it_is_not_assessable_and_passes_only_when_all_do() -> None:
@@ -346,30 +346,30 @@ def test_a_verdict_fails_before_it_is_not_assessable_and_passes_only_when_all_do
     trapped = gates.trap("x", CLEAN, CLEAN + 2, MALIGNANT, spread=1.0)
     absent = gates.necessity(np.array([]), np.array([]))
     assert works.level == "pass"
-    assert gates.verdict([works, trapped, absent])[0] == "FAIL"
-    assert gates.verdict([works, absent])[0] == "NOT ASSESSABLE"
+    assert verdict.verdict([works, trapped, absent])[0] == "FAIL"
+    assert verdict.verdict([works, absent])[0] == "NOT ASSESSABLE"
     harmless = gates.trap("x", CLEAN, CLEAN, MALIGNANT, spread=1.0)
     needed = gates.necessity(np.full(20, 2.0) + CLEAN[:20] / 10, np.zeros(20))
     located = gates.localisation(np.full(20, 5.0) + CLEAN[:20] / 10, {"random": np.ones(20)})
     true = gates.faithful(np.full(20, 2.0) + CLEAN[:20] / 10, np.zeros(20), np.full(20, 0.01))
     sane = gates.sane(np.full(20, 0.1))
-    assert gates.verdict([works, harmless, needed, located, true, sane])[0] == "PASS"
-    assert "but G4, which was not measured" in gates.verdict([works, harmless, needed, located, true, sane])[1]
+    assert verdict.verdict([works, harmless, needed, located, true, sane])[0] == "PASS"
+    assert "but G4, which was not measured" in verdict.verdict([works, harmless, needed, located, true, sane])[1]
     seen = gates.forbidden("x", np.full(20, 1.0))
-    assert gates.verdict([works, harmless, needed, located, seen, true, sane]) == (
+    assert verdict.verdict([works, harmless, needed, located, seen, true, sane]) == (
         "PASS",
         "every gate from G0 to G6 passes",
     )
-    assert gates.verdict([works, harmless, needed, located, true, gates.sane(np.full(20, 0.9))])[0] == (
+    assert verdict.verdict([works, harmless, needed, located, true, gates.sane(np.full(20, 0.9))])[0] == (
         "NOT DEMONSTRATED"
     )
 
 
 def test_several_seeds_give_one_verdict_and_one_that_fails_fails_all() -> None:
-    assert gates.together(["PASS", "PASS", "NOT ASSESSABLE"]) == "PASS"
-    assert gates.together(["PASS", "NOT DEMONSTRATED"]) == "NOT DEMONSTRATED"
-    assert gates.together(["PASS", "FAIL"]) == "FAIL"
-    assert gates.together(["NOT ASSESSABLE"]) == "NOT ASSESSABLE"
+    assert verdict.together(["PASS", "PASS", "NOT ASSESSABLE"]) == "PASS"
+    assert verdict.together(["PASS", "NOT DEMONSTRATED"]) == "NOT DEMONSTRATED"
+    assert verdict.together(["PASS", "FAIL"]) == "FAIL"
+    assert verdict.together(["NOT ASSESSABLE"]) == "NOT ASSESSABLE"
 
 
 def test_an_empty_control_counts_nothing_and_does_not_end_the_audit() -> None:

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cmssd_core.audit.measure import Row
-from cmssd_core.explain import gates as gate
-from cmssd_core.explain.gates import Gate, Verdict
+from cmssd_core.explain import gates
+from cmssd_core.explain.gate import Gate
 from cmssd_core.explain.resamples import ALPHA, holm
 from cmssd_core.explain.screens import HotSpot, hot_spot
+from cmssd_core.explain.verdict import Verdict, verdict
 
 Floats = npt.NDArray[np.float64]
 
@@ -70,7 +71,7 @@ def spot_of(maps: Sequence[Any], pathology: Sequence[Any]) -> tuple[HotSpot | No
 
 def stands_out(found: HotSpot | None) -> bool:
     """Whether a spot is worth filling to see what it does."""
-    return found is not None and found.ratio > gate.HOT
+    return found is not None and found.ratio > gates.HOT
 
 
 def judge(
@@ -107,13 +108,13 @@ def model_gates(rows: Sequence[Row], traps: Mapping[str, TrapInfo]) -> list[Gate
     """G0 and G1: what is asked of the model alone, whatever the method."""
     known = [row for row in rows if row["malignant"] is not None]
     answers, malignant, who = _column(known, "logit"), _malignant(known), _patients(known)
-    found = [gate.works(answers, malignant, who)]
+    found = [gates.works(answers, malignant, who)]
     spread = float(_column(rows, "logit").std()) if rows else 0.0
     for name, info in traps.items():
         had = [row for row in rows if row["traps"].get(name) is not None]
         labelled = bool(had) and all(row["malignant"] is not None for row in had)
         found.append(
-            gate.trap(
+            gates.trap(
                 name,
                 np.array([row["traps"][name]["clean"] for row in had], dtype=float),
                 np.array([row["traps"][name]["trapped"] for row in had], dtype=float),
@@ -128,14 +129,14 @@ def model_gates(rows: Sequence[Row], traps: Mapping[str, TrapInfo]) -> list[Gate
         )
     columns = sorted({column for row in known for column in row["groups"]})
     groups = {column: [row["groups"].get(column) for row in known] for column in columns}
-    found += gate.hospitals(answers, malignant, groups, who) if known else []
+    found += gates.hospitals(answers, malignant, groups, who) if known else []
     return found
 
 
 def _necessity(rows: Sequence[Row], criterion: str) -> Gate:
     had = [row for row in rows if (row["criteria"].get(criterion) or {}).get("necessity")]
     told = [row["criteria"][criterion]["necessity"] for row in had]
-    return gate.necessity(_column(told, "fall"), _column(told, "elsewhere"), _patients(had))
+    return gates.necessity(_column(told, "fall"), _column(told, "elsewhere"), _patients(had))
 
 
 def _localisation(rows: Sequence[Row], criterion: str, method: str) -> Gate:
@@ -144,7 +145,7 @@ def _localisation(rows: Sequence[Row], criterion: str, method: str) -> Gate:
     names = sorted(set.intersection(*(set(each["controls"]) for each in told))) if told else []
     # An empty control, such as the map of an untrained network, lies on nothing.
     controls = {name: np.array([each["controls"][name]["enrichment"] or 0.0 for each in told]) for name in names}
-    return gate.localisation(_column(told, "enrichment"), controls, _patients(had))
+    return gates.localisation(_column(told, "enrichment"), controls, _patients(had))
 
 
 def _map_gates(
@@ -161,7 +162,7 @@ def _map_gates(
         on = [row for row in rows if (row["forbidden"].get(method) or {}).get(name, {}).get("modality") == modality]
         if on:
             values = np.array([row["forbidden"][method][name]["enrichment"] for row in on], dtype=float)
-            dense = gate.forbidden(name, values, _patients(on))
+            dense = gates.forbidden(name, values, _patients(on))
             if dense.level == "fail" and name in harmless:  # an error of the map, not of the model
                 said = f"{dense.reason} The answer does not move with it: the map errs, not the model."
                 dense = replace(dense, level="warn", reason=said)
@@ -171,7 +172,7 @@ def _map_gates(
     gaps = np.array([each["gap"] for each in told if each.get("gap") is not None], dtype=float)
     rise, odd = _known(told, "insertion") - _known(told, "insertion_random"), _known(told, "infidelity")
     true, chance = _column(told, "deletion"), _column(told, "deletion_random")
-    found.append(gate.faithful(true, chance, gaps, _patients(had), insertion=rise, infidelity=odd))
+    found.append(gates.faithful(true, chance, gaps, _patients(had), insertion=rise, infidelity=odd))
     again = [row for row in rows if (row["sound"].get(method) or {}).get(modality)]
     sound = [row["sound"][method][modality] for row in again]
 
@@ -180,17 +181,17 @@ def _map_gates(
 
     steps = [each.get("cascade") or {} for each in sound]
     cascade = {part: _known(steps, part) for part in dict.fromkeys(part for each in steps for part in each)}
-    found.append(gate.sane(_known(sound, "scrambled"), cascade=cascade, patients=whose("scrambled")))
+    found.append(gates.sane(_known(sound, "scrambled"), cascade=cascade, patients=whose("scrambled")))
     steady = (_known(sound, "noise"), _known(sound, "baselines"), _known(sound, "sensitivity_max"))
-    found.append(gate.stable(*steady, patients=whose("noise")))
+    found.append(gates.stable(*steady, patients=whose("noise")))
     if modality == "mri":
         spread = float(_column(rows, "logit").std()) if rows else 0.0
         if spot is not None:
             place, of = spot.found, spot.pathology
-            found.append(gate.hot(place, spot.shift, spread=spread, n=spot.n, pathology=of, patients=spot.patients))
+            found.append(gates.hot(place, spot.shift, spread=spread, n=spot.n, pathology=of, patients=spot.patients))
         apart = [row for row in rows if row["outside"].get(method)]
         away = [row["outside"][method] for row in apart]
-        found.append(gate.outside(_column(away, "fall"), _column(away, "elsewhere"), _patients(apart), spread=spread))
+        found.append(gates.outside(_column(away, "fall"), _column(away, "elsewhere"), _patients(apart), spread=spread))
     return found
 
 
@@ -213,8 +214,8 @@ def _corrected(lines: Sequence[Line]) -> list[Line]:
 
 
 def _concluded(line: Line) -> Line:
-    verdict, reason = gate.verdict(line.gates)
-    return replace(line, verdict=verdict, reason=reason)
+    said, reason = verdict(line.gates)
+    return replace(line, verdict=said, reason=reason)
 
 
 def _column(rows: Sequence[Mapping[str, Any]], name: str) -> Floats:

@@ -25,8 +25,8 @@ from cmssd_core.audit.measure import Row
 from cmssd_core.audit.panel import Line, Spot
 from cmssd_core.config import Settings
 from cmssd_core.config import settings as default_settings
-from cmssd_core.explain import gates as gate
 from cmssd_core.explain.methods import METHODS
+from cmssd_core.explain.verdict import together
 from cmssd_core.inference import PIPELINE
 from cmssd_core.report import audit as page
 from cmssd_core.types import InputError
@@ -271,8 +271,8 @@ def _together(runs: Sequence[Told]) -> Told:
         counts = {name: sum(told["verdict"] == name for told in each) for name in worst}
         said = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
         reason = shown["reason"] if len(runs) == 1 else f"of {len(runs)} runs {said}. {shown['reason']}"
-        verdicts.append({**shown, "verdict": gate.together([told["verdict"] for told in each]), "reason": reason})
-    overall = gate.together([told["verdict"] for told in verdicts])
+        verdicts.append({**shown, "verdict": together([told["verdict"] for told in each]), "reason": reason})
+    overall = together([told["verdict"] for told in verdicts])
     first = next((told for told in verdicts if told["verdict"] == overall), None)
     reason = first["reason"] if first else "no case has a criterion"
     assessed = sum(told["verdict"] != "NOT ASSESSABLE" for told in verdicts)

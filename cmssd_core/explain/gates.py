@@ -1,25 +1,24 @@
 """The gates of an audit, G0 to G8: arrays over cases in, a judgement with its number, interval and reason out.
 
 Thresholds were set on models of cohorts that took no part in the power table of docs/explainability.md, then frozen.
-A gate is "pass", "warn", "fail" or "not assessable"; what the levels make of a model is said by `verdict`.
+A gate is "pass", "warn", "fail" or "not assessable"; verdict.py says what the levels make of a model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from cmssd_core.explain.gate import Gate, Level, absent, gate
 from cmssd_core.explain.resamples import ALPHA, between, chance, means, people, weights
 from cmssd_core.explain.screens import HotSpot, auc, pairwise, reversal, told_apart
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
-Level = Literal["pass", "warn", "fail", "not assessable"]
-Verdict = Literal["PASS", "NOT DEMONSTRATED", "FAIL", "NOT ASSESSABLE"]
 
 FEWEST = 6  # patients; with fewer a gate is not assessable
 ENOUGH = 20  # G0: patients of the rarer label from which an AUC that may be chance is a failure
@@ -34,50 +33,6 @@ STABLE = 0.7  # G7: rank correlation with the map of a noisy input
 HOT, SPOT_FAIL = 20.0, 0.5  # G8: peak over mean of the cohort's mean map; shift when the spot is filled
 
 
-@dataclass(frozen=True)
-class Gate:
-    """One check. name: "G1 marker"; value with its 95 % interval, if any; threshold: what it is held to.
-
-    passed: True, False, or None where nothing could be said. meaning: what the gate asks. reason: what was found, in
-    plain words. p: one-sided, before Holm. details: further numbers, plain JSON.
-    """
-
-    name: str
-    value: float | None
-    low: float | None
-    high: float | None
-    threshold: float | None
-    level: Level
-    meaning: str
-    reason: str
-    n: int
-    p: float | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def passed(self) -> bool | None:
-        """Whether the gate lets the model through: a warning does not."""
-        return None if self.level == "not assessable" else self.level == "pass"
-
-
-MEANINGS = {
-    "G0": "Does the model work on these cases at all? What follows says nothing of a model that guesses.",
-    "G1": "Does the answer move when something that is no disease is put on the image, or differ between hospitals? "
-    "A model that moves has learned a shortcut, whatever its maps show.",
-    "G2": "Does the answer need the criterion? It should fall when the criterion is filled in, more than when as much "
-    "is filled in elsewhere.",
-    "G3": "Does the map lie on the criterion better than maps that know nothing of the model (random, centre, edges, "
-    "brightness) and than an untrained network's?",
-    "G4": "Does the map lie on what is no disease: a marker, a pen line?",
-    "G5": "Is the map true to the model: does the answer fall when what it points at is filled in, and do its values "
-    "add up to the answer?",
-    "G6": "Does the map change when the network's weights are scrambled? One that does not draws the image.",
-    "G7": "Does the map stay when noise too weak to see is added, or the baseline changed?",
-    "G8": "Do the maps of all cases agree on one place of the image, or rest on places outside the bone? Then look "
-    "there for a shortcut nobody named.",
-}
-
-
 def works(answers: Floats, malignant: Mask, patients: Sequence[str] | None = None, *, seed: int = 0) -> Gate:
     """G0: AUC with its interval above one half, and answers that differ. answers: logits.
 
@@ -88,13 +43,13 @@ def works(answers: Floats, malignant: Mask, patients: Sequence[str] | None = Non
     few = min(people(n, patients, malignant), people(n, patients, ~malignant))
     spread = float(answers.std()) if n else 0.0
     if value is None or few < FEWEST // 2:
-        return _absent("G0", f"{_many(few)} of the rarer label; at least {FEWEST // 2} are needed", n)
+        return absent("G0", f"{_many(few)} of the rarer label; at least {FEWEST // 2} are needed", n)
     low, high = between(pairwise(answers, malignant, None, weights(n, patients, seed)), people(n, patients))
     said = f"AUC {value:.2f} ({low:.2f} to {high:.2f}); answers vary by {spread:.2f} logits between cases"
     if spread > SPREAD and low <= 0.5 < value and few < ENOUGH:
-        return _absent("G0", f"{said}: too few patients to tell it from guessing", n)
+        return absent("G0", f"{said}: too few patients to tell it from guessing", n)
     level: Level = "fail" if low <= 0.5 else "pass" if spread > SPREAD else "warn"
-    return _gate("G0", value, low, high, 0.5, level, said, n, details={"spread": spread})
+    return gate("G0", value, low, high, 0.5, level, said, n, details={"spread": spread})
 
 
 def trap(
@@ -120,7 +75,7 @@ def trap(
     n, count = len(clean), people(len(clean), patients)
     if count < FEWEST:
         seen = f"{_many(count)} could be shown with the trap and without it"
-        return _absent("G1", f"{seen}{_besides(carry)}; at least {FEWEST} are needed", n, name)
+        return absent("G1", f"{seen}{_besides(carry)}; at least {FEWEST} are needed", n, name)
     spread = max(spread, 1e-6)
     shift = (trapped - clean) / spread
     value = abs(float(shift.mean()))
@@ -147,7 +102,7 @@ def trap(
     if (moves or turns) and not named:
         said += "; nothing says that these cases carry it, so this warns and does not fail"
     details = {"trap": name, "reversal": turned, "logits": float((trapped - clean).mean()), "region": region}
-    return _gate("G1", value, low, high, TRAP_PASS, level, said + ".", n, label=name, details=details)
+    return gate("G1", value, low, high, TRAP_PASS, level, said + ".", n, label=name, details=details)
 
 
 def _besides(carry: int) -> str:
@@ -179,7 +134,7 @@ def hospitals(
         told = {v: told_apart(answers, had == v, malignant) for v in levels}
         known = {v: p for v, p in told.items() if p is not None}
         if not known:
-            found.append(_absent("G1", f"too few patients of two kinds of {column}", n, f"by {column}"))
+            found.append(absent("G1", f"too few patients of two kinds of {column}", n, f"by {column}"))
             continue
         worst = max(known, key=lambda v: abs(known[v] - 0.5))
         group = had == worst
@@ -196,7 +151,7 @@ def hospitals(
             said += ", as chance may do with so few patients"
         details = {"column": column, "level": worst, "n_level": int(group.sum())}
         found.append(
-            _gate(
+            gate(
                 "G1",
                 value,
                 low,
@@ -214,11 +169,11 @@ def hospitals(
 
 def necessity(fall: Floats, elsewhere: Floats, patients: Sequence[str] | None = None, *, seed: int = 0) -> Gate:
     """G2: fall of the answer in logits when the criterion is filled, and when as much is filled elsewhere, by case."""
-    gate = _above_zero("G2", fall - elsewhere, patients, seed)
-    if gate.value is None:
-        return gate
-    said = f"filling the criterion lowers the answer by {gate.value:+.2f} logits more than filling elsewhere"
-    return replace(gate, reason=_with_interval(said, gate))
+    found = _above_zero("G2", fall - elsewhere, patients, seed)
+    if found.value is None:
+        return found
+    said = f"filling the criterion lowers the answer by {found.value:+.2f} logits more than filling elsewhere"
+    return replace(found, reason=_with_interval(said, found))
 
 
 def localisation(
@@ -227,7 +182,7 @@ def localisation(
     """G3: enrichment of the map on the criterion minus that of the best control, which each resample chooses anew."""
     n, count = len(enrichment), people(len(enrichment), patients)
     if count < FEWEST:
-        return _absent("G3", f"{_many(count)} have the criterion and a map; at least {FEWEST} are needed", n)
+        return absent("G3", f"{_many(count)} have the criterion and a map; at least {FEWEST} are needed", n)
     names = list(controls)
     table = np.stack([controls[name] for name in names])
 
@@ -240,22 +195,22 @@ def localisation(
     said += f"{table.mean(1).max():.1f} times"
     level: Level = "pass" if low > 0 else "warn"
     details = {"enrichment": float(enrichment.mean()), **{f"control {k}": float(v.mean()) for k, v in controls.items()}}
-    gate = _gate("G3", value, low, high, 0.0, level, said, n, p=p, details=details)
-    return replace(gate, reason=_with_interval(said + "; excess", gate))
+    found = gate("G3", value, low, high, 0.0, level, said, n, p=p, details=details)
+    return replace(found, reason=_with_interval(said + "; excess", found))
 
 
 def forbidden(name: str, enrichment: Floats, patients: Sequence[str] | None = None, *, seed: int = 0) -> Gate:
     """G4: how dense the map is on a trap that lies on the image, times chance."""
     n, count = len(enrichment), people(len(enrichment), patients)
     if count < FEWEST:
-        return _absent("G4", f"maps of {_many(count)} with the trap; at least {FEWEST} are needed", n, name)
+        return absent("G4", f"maps of {_many(count)} with the trap; at least {FEWEST} are needed", n, name)
     value = float(enrichment.mean())
     low, high = between(means(weights(n, patients, seed), enrichment), count)
     level: Level = "pass" if value <= FORBIDDEN_PASS else "warn"
     if value > FORBIDDEN_FAIL and low > FORBIDDEN_PASS:
         level = "fail"
     said = f"the map is {value:.1f} times as dense on the {name} as chance."
-    return _gate("G4", value, low, high, FORBIDDEN_PASS, level, said, n, label=name)
+    return gate("G4", value, low, high, FORBIDDEN_PASS, level, said, n, label=name)
 
 
 def faithful(
@@ -273,16 +228,16 @@ def faithful(
     Told beside it, deciding nothing: insertion, how much more the answer rises when they alone are shown than random
     ones; infidelity, 0 for a map that foretells every fall and 1 for one that foretells none.
     """
-    gate = _above_zero("G5", fall - random, patients, seed)
-    if gate.value is None:
-        return gate
+    found = _above_zero("G5", fall - random, patients, seed)
+    if found.value is None:
+        return found
     gap = float(np.median(gaps)) if len(gaps) else None
-    said = f"filling what the map points at lowers the answer by {gate.value:+.2f} logits more than filling at random"
-    said = _with_interval(said, gate)
+    said = f"filling what the map points at lowers the answer by {found.value:+.2f} logits more than filling at random"
+    said = _with_interval(said, found)
     if gap is not None:
         said += f" Its values miss the answer by {gap:.1%} (median)."
         if gap > GAP:
-            gate = replace(gate, level="warn")
+            found = replace(found, level="warn")
     details = {"completeness_gap": gap}
     if insertion is not None and len(insertion):
         details["insertion"] = float(insertion.mean())
@@ -291,7 +246,7 @@ def faithful(
     if infidelity is not None and len(infidelity):
         details["infidelity"] = float(infidelity.mean())
         said += f" Infidelity {infidelity.mean():.2f} (0 foretells every fall, 1 none; decides nothing)."
-    return replace(gate, reason=said, details=details)
+    return replace(found, reason=said, details=details)
 
 
 def sane(
@@ -308,7 +263,7 @@ def sane(
     """
     n, count = len(correlation), people(len(correlation), patients)
     if count < FEWEST // 2:
-        return _absent("G6", f"maps of {_many(count)} by a scrambled network; at least {FEWEST // 2} are needed", n)
+        return absent("G6", f"maps of {_many(count)} by a scrambled network; at least {FEWEST // 2} are needed", n)
     value = float(correlation.mean())
     low, high = between(means(weights(n, patients, seed), correlation), count)
     said = f"maps of the trained and of the scrambled network correlate by {value:.2f} (rank)"
@@ -320,7 +275,7 @@ def sane(
         said += f"; scrambled from the answer {words} (decides nothing)"
     level: Level = "pass" if value <= SANITY else "warn"
     details = {f"cascade {part}": value for part, value in steps.items()}
-    return _gate("G6", value, low, high, SANITY, level, said + ".", n, details=details)
+    return gate("G6", value, low, high, SANITY, level, said + ".", n, details=details)
 
 
 def stable(
@@ -334,7 +289,7 @@ def stable(
     """G7: rank correlation of each case's map with those under noise, and with the one of another baseline."""
     n, count = len(noise), people(len(noise), patients)
     if count < FEWEST // 2:
-        return _absent("G7", f"maps of {_many(count)} under noise; at least {FEWEST // 2} are needed", n)
+        return absent("G7", f"maps of {_many(count)} under noise; at least {FEWEST // 2} are needed", n)
     value = float(noise.mean())
     low, high = between(means(weights(n, patients, seed), noise), count)
     said = f"the map keeps its order to {value:.2f} (rank correlation) under noise"
@@ -345,7 +300,7 @@ def stable(
     if sensitivity is not None and len(sensitivity):
         details["sensitivity_max"] = float(sensitivity.mean())
     level: Level = "pass" if value >= STABLE else "warn"
-    return _gate("G7", value, low, high, STABLE, level, said + ".", n, details=details)
+    return gate("G7", value, low, high, STABLE, level, said + ".", n, details=details)
 
 
 def hot(
@@ -366,7 +321,7 @@ def hot(
     """
     count = people(n, patients)
     if spot is None or count < FEWEST:
-        return _absent("G8", f"maps of {_many(count)}; at least {FEWEST} are needed", n, "hot spot")
+        return absent("G8", f"maps of {_many(count)}; at least {FEWEST} are needed", n, "hot spot")
     where = f"around row {spot.y}, column {spot.x} of the prepared image"
     said = f"the cohort's mean map is {spot.ratio:.0f} times its mean {where}"
     level: Level = "pass"
@@ -386,7 +341,7 @@ def hot(
             else:
                 level = "fail"
     details = {"row": spot.y, "column": spot.x, "shift": moved, "shift_low": low, "pathology": pathology}
-    return _gate("G8", spot.ratio, None, None, HOT, level, said + ".", n, label="hot spot", details=details)
+    return gate("G8", spot.ratio, None, None, HOT, level, said + ".", n, label="hot spot", details=details)
 
 
 def outside(
@@ -398,7 +353,7 @@ def outside(
     """
     n, count = len(falls), people(len(falls), patients)
     if count < FEWEST:
-        return _absent("G8", f"{_many(count)} with a map and drawn bone; at least {FEWEST} are needed", n, "outside")
+        return absent("G8", f"{_many(count)} with a map and drawn bone; at least {FEWEST} are needed", n, "outside")
     excess = (np.abs(falls) - np.abs(elsewhere)) / max(spread, 1e-6)
     value = float(excess.mean())
     low, high = between(means(weights(n, patients, seed), excess), count)
@@ -408,76 +363,24 @@ def outside(
     said = (
         f"filling what the map shows outside the bone and the lesion moves the answer by {value:.2f} of its standard "
     )
-    return _gate("G8", value, low, high, TRAP_PASS, level, said + "deviations.", n, label="outside")
-
-
-#: Gates whose failure means that the model must not be believed, and those that only fail to show that it may.
-HARD = ("G0", "G1", "G4", "G8")
-SHOWING = ("G0", "G1", "G2", "G3", "G4", "G5", "G6")
-
-
-def verdict(gates: Sequence[Gate]) -> tuple[Verdict, str]:
-    """What the gates of one criterion, modality and method make of a model, and why in one sentence.
-
-    FAIL: the model does not work, or a hard gate fails. PASS: G0 to G6 all pass, or all but G4 where no trap has a
-    place. NOT ASSESSABLE: labels or the criterion are missing. NOT DEMONSTRATED: anything else.
-    """
-    by = {name: [g for g in gates if g.name.split(" ")[0] == name] for name in (*MEANINGS,)}
-    failed = [g for name in HARD for g in by[name] if g.level == "fail"]
-    if failed:
-        worst = sorted(failed, key=lambda g: ("G1", "G4", "G8", "G0").index(g.name.split(" ")[0]))[0]
-        return "FAIL", f"{worst.name}: {worst.reason}"
-    for name in ("G0", "G2", "G3"):
-        if not by[name] or all(g.level == "not assessable" for g in by[name]):
-            missing = by[name][0].reason if by[name] else "it was not measured"
-            return "NOT ASSESSABLE", f"{name}: {missing}"
-    weak = [g for name in SHOWING for g in by[name] if g.level == "warn"]
-    unseen = [name for name in ("G1", "G5", "G6") if all(g.level == "not assessable" for g in by[name])]
-    if weak:
-        return "NOT DEMONSTRATED", f"{weak[0].name}: {weak[0].reason}"
-    if unseen:
-        return "NOT DEMONSTRATED", f"{unseen[0]} could not be assessed"
-    if all(g.level == "not assessable" for g in by["G4"]):
-        return "PASS", "every gate from G0 to G6 passes but G4, which was not measured: no trap lies on these maps"
-    return "PASS", "every gate from G0 to G6 passes"
-
-
-def together(verdicts: Sequence[Verdict]) -> Verdict:
-    """One verdict of several seeds or folds: any FAIL fails, only all PASS pass; the not assessable are left out."""
-    assessed = [v for v in verdicts if v != "NOT ASSESSABLE"]
-    if not assessed:
-        return "NOT ASSESSABLE"
-    if "FAIL" in assessed:
-        return "FAIL"
-    return "PASS" if set(assessed) == {"PASS"} else "NOT DEMONSTRATED"
+    return gate("G8", value, low, high, TRAP_PASS, level, said + "deviations.", n, label="outside")
 
 
 def _above_zero(name: str, values: Floats, patients: Sequence[str] | None, seed: int) -> Gate:
     n, count = len(values), people(len(values), patients)
     if count < FEWEST:
-        return _absent(name, f"{_many(count)} have what it needs; at least {FEWEST} are needed", n)
+        return absent(name, f"{_many(count)} have what it needs; at least {FEWEST} are needed", n)
     value, draws = float(values.mean()), means(weights(n, patients, seed), values)
     (low, high), p = between(draws, count), chance(value, draws, count)
     level: Level = "pass" if low > 0 else "warn"
-    return _gate(name, value, low, high, 0.0, level, "", n, p=p)
+    return gate(name, value, low, high, 0.0, level, "", n, p=p)
 
 
 def _many(count: int) -> str:
     return f"{count} patient{'' if count == 1 else 's'}"
 
 
-def _gate(
-    name: str, value: float, low: float | None, high: float | None, threshold: float, level: Level, reason: str, n: int,
-    *, label: str = "", p: float | None = None, details: Mapping[str, Any] | None = None,
-) -> Gate:  # fmt: skip
-    full = f"{name} {label}" if label else name
-    return Gate(full, value, low, high, threshold, level, MEANINGS[name], reason, n, p, details or {})
-
-
-def _absent(name: str, reason: str, n: int, label: str = "") -> Gate:
-    full = f"{name} {label}" if label else name
-    return Gate(full, None, None, None, None, "not assessable", MEANINGS[name], reason, n)
-
-
-def _with_interval(said: str, gate: Gate) -> str:
-    return said if gate.low is None else f"{said} (95 % interval {gate.low:+.2f} to {gate.high:+.2f}, n = {gate.n})."
+def _with_interval(said: str, found: Gate) -> str:
+    return (
+        said if found.low is None else f"{said} (95 % interval {found.low:+.2f} to {found.high:+.2f}, n = {found.n})."
+    )
