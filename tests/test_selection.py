@@ -121,6 +121,8 @@ ROWS = pd.DataFrame({"case_id": ["a", "b", "c", "d"], "patient_id": ["p", "p", "
         (View(contains="P"), [0, 1]),
         (View(sort="age_years"), [3, 0, 2, 1]),
         (View(sort="age_years", descending=True), [2, 0, 3, 1]),
+        (View(sort="sex"), [0, 3, 1, 2]),
+        (View(sort="sex", descending=True), [1, 0, 3, 2]),
         (View(sort="case_id", descending=True), [3, 2, 1, 0]),
     ],
 )
