@@ -64,7 +64,7 @@ _NEVER = re.compile(
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """A column of few different words. codes: place in `labels` of each row."""
+    """A column of few different words, the last of `labels` UNKNOWN. codes: place in `labels` of each row."""
 
     labels: tuple[str, ...]
     codes: npt.NDArray[np.int16]
@@ -148,7 +148,9 @@ def positions(rows: pd.DataFrame, columns: Facets, view: View) -> Positions:
         by = facet.values[kept]
         order = np.argsort(np.where(np.isnan(by), np.inf, -by if view.descending else by), kind="stable")
     elif isinstance(facet, Choice):
-        order = np.argsort(-facet.codes[kept] if view.descending else facet.codes[kept], kind="stable")
+        codes = facet.codes[kept].astype(np.int64)
+        last = len(facet.labels) - 1  # UNKNOWN
+        order = np.argsort(np.where(codes == last, last, -codes if view.descending else codes), kind="stable")
     elif view.sort == "case_id":
         order = np.argsort(rows["case_id"].astype(str).to_numpy()[kept], kind="stable")
         order = order[::-1] if view.descending else order

@@ -13,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from cmssd_core.config import settings
 from dashboard import selection
+from dashboard.parts import cohort as parts
 from dashboard.services import cohort as cohorts
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -149,6 +150,23 @@ def test_a_slice_is_saved_and_brought_back():
     assert "**9 selected**" in said(app)
     app.button(key=f"cohort_drop_{saved[0].id}").click().run()
     assert selection.slices(DEMO) == ()
+
+
+def test_a_selection_too_scattered_for_the_link_is_linked_by_a_slice_of_these_very_cases_or_not(monkeypatch):
+    monkeypatch.setattr(parts, "LONGEST_LINK", 3)
+    app = opened()
+    widget(app, "multiselect", "_f_malignant").set_value(["malignant"]).run()
+    app.button(key="cohort_all").click().run()
+    assert "too scattered" in said(app)
+    assert "slice" not in link(app)
+    widget(app, "text_input", "cohort_slice_name").set_value("all malignant")
+    next(b for b in app.button if "Save the 9" in b.label).click().run()
+    saved = selection.slices(DEMO)[0]
+    assert link(app.run())["slice"] == saved.id
+    widget(app, "multiselect", "_f_malignant").set_value([]).run()
+    app.button(key="cohort_invert").click().run()
+    assert "slice" not in link(app)
+    assert "too scattered" in said(app)
 
 
 def test_the_current_case_is_told_with_those_like_it():

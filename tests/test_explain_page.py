@@ -28,8 +28,8 @@ from dashboard.services import cohort as cohorts
 from dashboard.services import explain as service
 from dashboard.services import explain_place as places
 from dashboard.services import model as models
-from dashboard.viewers import bundle, mri
-from dashboard.viewers.layers import VolumeClick
+from dashboard.viewers import bundle, mri, slide
+from dashboard.viewers.layers import PatchClick, VolumeClick
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -238,7 +238,7 @@ def test_a_clicked_place_says_what_model_and_map_say_of_it():
     result = app.session_state["cmssd_result"]
     short = result.case.id[:12]
     app.session_state[f"explain_voxel_{short}"] = (40, 44, 1)
-    app.session_state[f"explain_patch_{short}"] = 1
+    app.session_state[f"explain_patch_{short}"] = tuple(result.prediction.patch_xy[1])
     app.run()
     said = everything(app)
     assert "Voxel 40, 44, 1" in said
@@ -249,6 +249,33 @@ def test_a_clicked_place_says_what_model_and_map_say_of_it():
     assert "filled by" in everything(app)
     press(app, "What would the model say without this patch")
     assert "Without patch 2" in everything(app)
+
+
+def test_a_click_on_a_patch_is_that_patch(monkeypatch):
+    monkeypatch.setattr(slide, "viewer", lambda *_, **__: PatchClick((9.0, 9.0), 1, None))
+    assert "Patch 2" in everything(opened())
+
+
+def test_of_another_models_place_only_its_own_map_is_told():
+    app = opened()
+    result = app.session_state["cmssd_result"]
+    short = result.case.id[:12]
+    app.session_state[f"explain_voxel_{short}"] = (40, 44, 1)
+    app.session_state[f"explain_patch_{short}"] = tuple(result.prediction.patch_xy[1])
+    other = next(weights for weights in app.run().selectbox(key="explain_model").options if "cheat" in weights)
+    app.selectbox(key="explain_model").set_value(by_words(other)).run()
+    assert not app.exception
+    assert not app.error, app.error[0].value
+    said = everything(app)
+    assert "Voxel 40, 44, 1" in said
+    rows = [row for t in app.table for row in t.value.T.to_numpy()[0]]
+    assert any("GradCAM" in row for row in rows)
+    assert not [row for row in rows if "probability" in row or "gate" in row or "attention" in row]
+    assert not [b for b in app.button if b.label.startswith("What would the model say")]
+
+
+def by_words(words: str) -> Path | None:
+    return next(weights for weights, name in service.models().items() if name == words)
 
 
 def test_each_criterion_is_measured_and_a_missing_one_is_not_assessable():

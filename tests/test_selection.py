@@ -121,6 +121,8 @@ ROWS = pd.DataFrame({"case_id": ["a", "b", "c", "d"], "patient_id": ["p", "p", "
         (View(contains="P"), [0, 1]),
         (View(sort="age_years"), [3, 0, 2, 1]),
         (View(sort="age_years", descending=True), [2, 0, 3, 1]),
+        (View(sort="sex"), [0, 3, 1, 2]),
+        (View(sort="sex", descending=True), [1, 0, 3, 2]),
         (View(sort="case_id", descending=True), [3, 2, 1, 0]),
     ],
 )
@@ -272,6 +274,13 @@ def test_every_problem_the_reader_refuses_is_one_the_validator_names(tmp_path):
         with pytest.raises(InputError, match=f"row 2, column {column}"):
             cohorts.table(tmp_path / "cohort.csv")
         assert [(p.row, p.column) for p in report.problems if p.fatal] == [(2, column)]
+
+
+def test_a_file_that_was_mended_is_found_mended_though_the_table_is_the_same(tmp_path):
+    pd.DataFrame({"case_id": ["a"], "mri_t1": ["t1.nii"]}).to_csv(tmp_path / "cohort.csv", index=False)
+    assert "no file t1.nii" in intake.examine_folder(str(tmp_path)).report.problems[0].what
+    (tmp_path / "t1.nii").touch()
+    assert intake.examine_folder(str(tmp_path)).report.problems == ()
 
 
 def test_the_demo_cohort_has_nothing_wrong_and_can_be_opened():

@@ -291,12 +291,18 @@ def link(of: Shown) -> None:
         rows = cohort_view.packed(np.flatnonzero(of.chosen))
         if len(rows) <= LONGEST_LINK:
             told["cases"] = rows
-        elif (named := st.session_state.get("cohort_slice")) is not None:
+        elif (named := _slice_of(of)) is not None:
             told["slice"] = named
         else:
             st.markdown(":small[The selection is too scattered for this page's link; save it as a slice to link it.]")
     if st.query_params.to_dict() != told:
         st.query_params.from_dict(told)
+
+
+def _slice_of(of: Shown) -> str | None:
+    """The named slice that holds the very cases that are selected."""
+    keys = frozenset(map(selection.case_key, of.ids(np.flatnonzero(of.chosen))))
+    return next((one.id for one in selection.slices(of.cohort) if one.case_keys == keys), None)
 
 
 def remarks() -> None:

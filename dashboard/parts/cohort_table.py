@@ -75,8 +75,7 @@ def _slices(of: Shown, count: int) -> None:
         )  # fmt: skip
         if st.form_submit_button(f"Save the {count:,} selected", disabled=not count, icon=":material/bookmark_add:"):
             with widgets.guarded("saving the slice"):
-                saved = selection.save_slice(of.cohort, name, of.ids(np.flatnonzero(of.chosen)))
-                st.session_state["cohort_slice"] = saved.id
+                selection.save_slice(of.cohort, name, of.ids(np.flatnonzero(of.chosen)))
     there = selection.slices(of.cohort)
     if not there:
         st.markdown(":small[No slice of this cohort is saved yet.]")
@@ -92,7 +91,6 @@ def _slices(of: Shown, count: int) -> None:
 
 def _take(of: Shown, one: selection.NamedSlice) -> None:
     ids = [name for name in map(str, of.rows["case_id"]) if selection.case_key(name) in one.case_keys]
-    st.session_state["cohort_slice"] = one.id
     _set(ids)
 
 

@@ -220,4 +220,4 @@ def _slide(result: state.Result, told: Attribution, opacity: float, number: int,
         whole, layers, key=f"explain_slide_{result.case.id[:12]}_{number}", patches=there, link="explain",
         height_px=tall,
     )  # fmt: skip
-    explain_place.mark_patch(result, click, number)
+    explain_place.mark_patch(result, click, there, number)

@@ -10,10 +10,11 @@ from dashboard.parts.working import progress
 from dashboard.services import explain as explaining
 from dashboard.services import explain_place as service
 from dashboard.services.explain_place import Place
-from dashboard.viewers.layers import PatchClick, VolumeClick
+from dashboard.viewers.layers import PatchClick, Patches, VolumeClick
 from dashboard.views import attribution, frame
 
 Voxel = tuple[int, int, int]
+Corner = tuple[int, int]
 
 
 def _key(result: state.Result, what: str) -> str:
@@ -25,8 +26,8 @@ def marked(result: state.Result) -> Voxel | None:
     return st.session_state.get(_key(result, "voxel"))
 
 
-def marked_patch(result: state.Result) -> int | None:
-    """The patch last clicked in this case, from 0."""
+def marked_patch(result: state.Result) -> Corner | None:
+    """The patch last clicked in this case, by its top-left corner in level-0 px."""
     return st.session_state.get(_key(result, "patch"))
 
 
@@ -38,10 +39,12 @@ def mark_voxel(result: state.Result, click: VolumeClick | None, viewer: int) -> 
     return True
 
 
-def mark_patch(result: state.Result, click: PatchClick | None, viewer: int) -> None:
+def mark_patch(result: state.Result, click: PatchClick | None, patches: Patches | None, viewer: int) -> None:
     """Remembers a click on the slide, as mark_voxel does."""
-    if click is not None and click.patch is not None and _is_new(result, f"patch_{viewer}", click):
-        st.session_state[_key(result, "patch")] = click.patch
+    if click is None or click.patch is None or patches is None or not _is_new(result, f"patch_{viewer}", click):
+        return
+    x, y = patches.xy[click.patch]
+    st.session_state[_key(result, "patch")] = (int(x), int(y))
 
 
 def _is_new(result: state.Result, what: str, click: VolumeClick | PatchClick) -> bool:
@@ -54,32 +57,37 @@ def _is_new(result: state.Result, what: str, click: VolumeClick | PatchClick) ->
 
 def said(result: state.Result, told: list[Attribution], opacity: float) -> None:
     """What is said of the marked voxel and the marked patch, by the model and by each map."""
-    voxel, number = marked(result), marked_patch(result)
-    if voxel is None and number is None:
+    voxel, corner = marked(result), marked_patch(result)
+    if voxel is None and corner is None:
         st.markdown(":small[Click a place on the MRI or a patch on the slide to see what the model says of it.]")
         return
+    own = [each for each in told if service.answered(result, each)]
     left, right = st.columns(2)
     with left:
         if voxel is not None:
             for each in told:
                 _table(service.voxel(result, each, voxel), each, len(told) > 1)
-            _without(result, "voxel")
+            if own:
+                _without(result, "voxel")
     with right:
-        if number is not None:
+        if corner is not None:
             for each in told:
-                _table(service.patch(result, each, number), each, len(told) > 1)
-                _picture(result, each, number, opacity)
-            _without(result, "patch")
+                _table(service.patch(result, each, corner), each, len(told) > 1)
+                _picture(result, each, corner, opacity)
+            if own and service.number(result.prediction.patch_xy, corner) is not None:
+                _without(result, "patch")
 
 
-def _table(place: Place, told: Attribution, several: bool) -> None:
+def _table(place: Place | None, told: Attribution, several: bool) -> None:
+    if place is None or not place.said:
+        return
     by = f" – {widgets.plain(told.label)}, {widgets.plain(told.model_id)}" if several else ""
     st.markdown(f"**{place.title}**{by}")
     st.table({"": [what for what, _ in place.said], "value": [value for _, value in place.said]}, hide_index=True)
 
 
-def _picture(result: state.Result, told: Attribution, number: int, opacity: float) -> None:
-    found = service.patch_picture(result, told, number)
+def _picture(result: state.Result, told: Attribution, corner: Corner, opacity: float) -> None:
+    found = service.patch_picture(result, told, corner)
     if found is None or told.method == "gate":
         return
     picture, values = found
@@ -89,7 +97,7 @@ def _picture(result: state.Result, told: Attribution, number: int, opacity: floa
     )
     st.plotly_chart(
         figure, key=f"{_key(result, 'picture')}_{told.method}_{told.model_id}", theme=None, config=frame.CONFIG,
-        alt=f"Patch {number + 1} under {told.label}, values from {values.min():.2g} to {values.max():.2g}",
+        alt=f"The marked patch under {told.label}, values from {values.min():.2g} to {values.max():.2g}",
     )  # fmt: skip
 
 

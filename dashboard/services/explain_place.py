@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import streamlit as st
 
 from cmssd_core.types import Attribution, FloatArray, Slide, Uint8Array, Volume
@@ -28,16 +29,27 @@ class Place:
     said: tuple[tuple[str, str], ...]
 
 
-def voxel(result: state.Result, told: Attribution | None, at: tuple[int, int, int]) -> Place:
+def answered(result: state.Result, told: Attribution) -> bool:
+    """Whether a map is of the model whose answer the case bears: of another one only the map itself is known."""
+    return told.model_id == result.prediction.model_id
+
+
+def number(xy: npt.NDArray[np.int64] | None, corner: tuple[int, int]) -> int | None:
+    """Which patch, from 0, has this top-left corner in level-0 px; None = none: another model may cut otherwise."""
+    found = [] if xy is None else np.flatnonzero((xy == corner).all(axis=1))
+    return int(found[0]) if len(found) else None
+
+
+def voxel(result: state.Result, told: Attribution, at: tuple[int, int, int]) -> Place:
     """What is said of a voxel (x, y, z)."""
     x, y, z = at
-    maps, said = result.prediction.maps, []
+    maps, said = result.prediction.maps if answered(result, told) else {}, []
     for name, words in (("tumour", "probability of malignant tumour"), ("bone", "probability of bone")):
         if name in maps:
             said.append((words, f"{maps[name][z, y, x]:.3f}"))
     if "attention" in maps:
         said.append(("gate, 1 = MRI, 0 = slide", f"{maps['attention'][z, y, x]:.2f}"))
-    if told is not None and "mri" in told.maps:
+    if "mri" in told.maps:
         value = float(told.maps["mri"][z, y, x])
         size = np.abs(told.maps["mri"])
         higher = float((size > abs(value)).mean())
@@ -46,31 +58,30 @@ def voxel(result: state.Result, told: Attribution | None, at: tuple[int, int, in
     return Place(f"Voxel {x}, {y}, {z}", tuple(said))
 
 
-def patch(result: state.Result, told: Attribution | None, number: int) -> Place:
-    """What is said of a patch, counted from 0."""
-    said, attention = [], result.prediction.patch_attention
-    if attention is not None and number < len(attention):
-        said.append(("attention, of all patches", f"{attention[number]:.2%}"))
-    values = None if told is None else patch_values(told)
-    if told is not None and values is not None and number < len(values):
-        rank = int((np.abs(values) > abs(values[number])).sum()) + 1
-        said.append(
-            (f"{told.label}, {told.unit}", f"{values[number]:+.3g}" if told.signed else f"{values[number]:.3g}")
-        )
+def patch(result: state.Result, told: Attribution, corner: tuple[int, int]) -> Place | None:
+    """What is said of the patch with this corner, level-0 px; None where neither map nor answer has such a patch."""
+    at = number(told.patch_xy, corner)
+    own = number(result.prediction.patch_xy, corner) if answered(result, told) else None
+    said, attention, values = [], result.prediction.patch_attention, patch_values(told)
+    if attention is not None and own is not None:
+        said.append(("attention, of all patches", f"{attention[own]:.2%}"))
+    if values is not None and at is not None:
+        rank = int((np.abs(values) > abs(values[at])).sum()) + 1
+        said.append((f"{told.label}, {told.unit}", f"{values[at]:+.3g}" if told.signed else f"{values[at]:.3g}"))
         said.append(("rank by size", f"{rank} of {len(values)} patches"))
-    return Place(f"Patch {number + 1}", tuple(said))
+    shown = own if at is None else at
+    return None if shown is None else Place(f"Patch {shown + 1}", tuple(said))
 
 
-def patch_picture(result: state.Result, told: Attribution, number: int) -> tuple[Uint8Array, FloatArray] | None:
+def patch_picture(
+    result: state.Result, told: Attribution, corner: tuple[int, int]
+) -> tuple[Uint8Array, FloatArray] | None:
     """A patch as it lies on the slide, uint8 (y, x, 3), and the map's pixels over it (y, x); None without both."""
-    slide, values = result.case.inputs.get("he"), told.maps.get("he")
-    if not isinstance(slide, Slide) or values is None or told.patch_xy is None or not told.patch_size_px:
+    slide, values, at = result.case.inputs.get("he"), told.maps.get("he"), number(told.patch_xy, corner)
+    if not isinstance(slide, Slide) or slide.mpp is None or values is None or at is None or not told.patch_size_px:
         return None
-    if slide.mpp is None or number >= len(values):  # another model may cut the slide otherwise
-        return None
-    x, y = (int(v) for v in told.patch_xy[number])
     mpp = slide.mpp * float(told.patch_size_px) / values.shape[1]
-    return _patch(result.case.id, x, y, values.shape[1], mpp, slide), values[number]
+    return _patch(result.case.id, *corner, values.shape[1], mpp, slide), values[at]
 
 
 @st.cache_resource(scope="session", max_entries=32, show_spinner=False)
@@ -81,16 +92,21 @@ def _patch(case_id: str, x: int, y: int, edge_px: int, mpp: float, _slide: Slide
 
 
 def without(
-    result: state.Result, voxel: tuple[int, int, int] | None, number: int | None, what: str, progress: Progress
+    result: state.Result,
+    voxel: tuple[int, int, int] | None,
+    corner: tuple[int, int] | None,
+    what: str,
+    progress: Progress,
 ) -> list[str]:
     """What the model in use would say with a patch taken away, or with a box around a voxel filled from around it."""
     from cmssd_core.whatif.change import FILLS, Change
     from dashboard.services import what_if
 
     if what == "patch":
-        if number is None:
+        off = None if corner is None else number(result.prediction.patch_xy, corner)
+        if off is None:
             return []
-        change, done = Change(patches_off=(number,)), f"Without patch {number + 1}"
+        change, done = Change(patches_off=(off,)), f"Without patch {off + 1}"
     else:
         volume = result.case.inputs.get("mri")
         if voxel is None or not isinstance(volume, Volume):

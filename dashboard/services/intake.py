@@ -19,7 +19,6 @@ from cmssd_core.whole import make_folder, write_whole
 from dashboard import selection, state
 from dashboard.services import case as cases
 from dashboard.services.case import Upload
-from dashboard.services.cohort import State
 
 if TYPE_CHECKING:
     from cmssd_core.cohort_check import Report
@@ -97,9 +96,7 @@ def examine_folder(said: str) -> Examined:
     if not table.is_file():
         raise InputError("no cohort.csv is there, expected a folder that holds one, or its path; check the path")
     table = table.resolve()
-    there = State.of(table)
-    assert there is not None
-    report = _examined(there, str(table.parent))
+    report = _examined(table, table.parent)
     return Examined(report, table if report.usable else None)
 
 
@@ -110,10 +107,8 @@ def examine_upload(upload: Upload) -> Examined:
     make_folder(folder)
     table = folder / "cohort.csv"
     kept.paths[0].replace(table)
-    there = State.of(table)
-    assert there is not None
     openable = not settings().sign_in and _whole_paths(table)
-    report = _examined(there, str(folder) if openable else None)
+    report = _examined(table, folder if openable else None)
     return Examined(report, table if openable and report.usable else None)
 
 
@@ -128,11 +123,12 @@ def _whole_paths(table: Path) -> bool:
     return all(Path(str(cell)).is_absolute() for column in cells for cell in cells[column].dropna().unique())
 
 
-@st.cache_resource(max_entries=4, show_spinner="Examining the table", ttl=120)
-def _examined(there: State, root: str | None) -> Report:
+def _examined(table: Path, root: Path | None) -> Report:
+    # Anew at each press: a file beside the table may have been mended since.
     from cmssd_core.cohort_check import check
 
-    return check(Path(there.path), root=None if root is None else Path(root))
+    with st.spinner("Examining the table"):
+        return check(table, root=root)
 
 
 def problems(report: Report) -> pd.DataFrame:
