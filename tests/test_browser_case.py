@@ -185,6 +185,24 @@ def test_masks_of_equal_content_are_each_drawn_in_their_own_colour(page):
     settled(page)
 
 
+def test_a_criterion_is_outlined_on_the_slide_at_its_own_opacity(page):
+    def green() -> int:
+        return int((np.abs(pixels(slide(page)) - (0, 190, 140)).max(axis=2) < 30).sum())
+
+    known = page.get_by_text("Show the known answer of the cohort")
+    assert green() < 50
+    known.click()
+    row = page.locator("[data-layer='Known osteoid']")
+    row.wait_for()
+    until(page, lambda: green() > 1000, "the osteoid is outlined")
+    row.locator("input[type=range]").fill("0")
+    until(page, lambda: green() < 50, "opacity 0 shows none of it")
+    settled(page)
+    known.click()
+    row.wait_for(state="detached")
+    settled(page)
+
+
 def test_the_slide_zooms_and_pans_until_finer_tiles_are_drawn(page):
     stage = slide(page)
     click_at(page, stage, 0.5, 0.3)

@@ -25,6 +25,7 @@ from cmssd_core.types import InputError
 from dashboard import selection
 from dashboard.services import audit as audits
 from dashboard.services import cohort as cohorts
+from dashboard.services import criteria
 from dashboard.services import explain as service
 from dashboard.services import explain_place as places
 from dashboard.services import model as models
@@ -287,6 +288,61 @@ def test_each_criterion_is_measured_and_a_missing_one_is_not_assessable():
     app = opened("bare")
     assert "Not assessable in this case, nobody drew it: **osteoid, cortical destruction**" in everything(app)
     assert not [b for b in app.button if b.label.startswith("Measure")]
+
+
+def sent(app: AppTest, which: str) -> dict:
+    """What goes to the browser for the MRI ("contrasts") or the slide ("tiles")."""
+    assert not app.exception
+    return next(each for each in (json.loads(e.proto.json) for e in app.get("bidi_component")) if which in each)
+
+
+@pytest.mark.skipif(not bundle.ready(), reason="not built: python -m dashboard.viewers.build")
+def test_the_criteria_lie_over_both_images_under_their_own_names(tmp_path):
+    inner = {"type": "Polygon", "coordinates": [[[10, 10], [90, 10], [90, 90], [10, 10]]]}
+    (tmp_path / "necrosis.geojson").write_text(json.dumps({"type": "Feature", "geometry": inner}), encoding="utf-8")
+    own = [
+        {"name": "necrosis", "modality": "he", "meaning": "Dead tissue.", "masks": {"drawn": "necrosis.geojson"}},
+        {"name": "tumour", "modality": "mri", "meaning": "Our own.", "masks": {"drawn": "breach.nii.gz"}},
+    ]
+    (tmp_path / "criteria.json").write_text(json.dumps({"criteria": own}), encoding="utf-8")
+    app = opened()
+    masks = {each["name"]: each for each in sent(app, "contrasts")["overlays"]}
+    assert {"Known cortical destruction", "Known tumour (criterion)"} <= set(masks)
+    assert masks["Known cortical destruction"]["colours"] != masks["Known tumour (criterion)"]["colours"]
+    outlines = {each["name"]: each for each in sent(app, "tiles")["outlines"]}
+    assert set(outlines) == {"Known osteoid", "Known necrosis"}
+    assert "Dead tissue. From the cohort" in outlines["Known necrosis"]["meaning"]
+    assert len({str(each["colours"]) for each in outlines.values()}) == 2
+    app.switch_page("../pages/case.py").run()
+    assert sent(app, "tiles")["outlines"] == [], "the known answer waits until it is asked for"
+    next(t for t in app.toggle if "known answer" in t.label).set_value(True).run()
+    assert {each["name"] for each in sent(app, "tiles")["outlines"]} == set(outlines)
+    assert {each["name"] for each in sent(app, "contrasts")["overlays"]} >= set(masks) - {"GradCAM"}
+
+
+@pytest.mark.skipif(not bundle.ready(), reason="not built: python -m dashboard.viewers.build")
+def test_a_criterion_that_cannot_be_read_hides_no_map(tmp_path):
+    app = opened("bare")
+    (tmp_path / "criteria.json").write_text("{", encoding="utf-8")
+    st.cache_resource.clear()
+    app.run()
+    assert "criteria.json cannot be read" in app.error[0].value.replace("\\", "")
+    assert "GradCAM" in [each["name"] for each in sent(app, "contrasts")["overlays"]]
+    assert sent(app, "tiles")["layers"]
+
+
+def test_a_mask_that_is_a_picture_is_outlined_in_the_slides_own_pixels():
+    picture = np.zeros((1000, 500), bool)
+    picture[100:300, 200:300] = True
+    picture[150:250, 220:280] = False
+    picture[900, 499] = True
+    block, speck = criteria._traced(picture, (2000, 4000))
+    outer, hole = (np.array(ring) for ring in block)
+    cell = 8 * 4  # 1000 px in 125 cells, and 4 px of the slide to one of the picture
+    for ring, ends in ((outer, (800, 400, 1200, 1200)), (hole, (880, 600, 1120, 1000))):
+        assert (ring[0] == ring[-1]).all(), "closed"
+        assert np.abs(np.array([*ring.min(axis=0), *ring.max(axis=0)]) - ends).max() <= cell
+    assert np.array(speck[0]).max(axis=0).tolist() == [2000, 3616]
 
 
 def test_the_box_that_is_filled_lies_around_the_voxel():

@@ -12,7 +12,7 @@ from cmssd_core.slide.geojson import patches_geojson, read_geojson
 from cmssd_core.types import Slide, Volume
 from dashboard import rights, selection, state, widgets
 from dashboard.services import cohort as cohorts
-from dashboard.services import reading
+from dashboard.services import criteria, reading
 from dashboard.viewers import mri, slide
 from dashboard.viewers.layers import Outlines, Patches, PatchLayer, Point
 from dashboard.views import areas, frame
@@ -152,6 +152,10 @@ def viewers(
                 _mri(result, volume, name, height_px)
             else:
                 st.info("No MRI was given: there is no map and no severity.", icon=":material/info:")
+            if reading.ref(result).cohort is not None:
+                st.toggle(
+                    "Show the known answer of the cohort", key=f"truth_{name}", help="Masks and criteria, on both."
+                )
             st.markdown("#### Quality of the inputs")
             widgets.findings(result.prediction.quality)
         with right:
@@ -167,7 +171,8 @@ def viewers(
 def _mri(result: state.Result, volume: Volume, name: str, height_px: int) -> None:
     layers = reading.overlays(result)
     if st.session_state.get(f"truth_{name}"):
-        layers += reading.truths(reading.ref(result), volume)
+        with widgets.guarded("reading the known answer"):
+            layers += [*reading.truths(reading.ref(result), volume), *criteria.overlays(result, volume)]
     at = _aim(result, volume, name)
     click = mri.viewer(
         volume, layers, key=f"mri_{name}", at_mm=at, site_mm=reading.site(result.case), link=name, height_px=height_px
@@ -182,9 +187,6 @@ def _mri(result: state.Result, volume: Volume, name: str, height_px: int) -> Non
             f":small[Marked: voxel {', '.join(map(str, click.voxel))} (x, y, z), RAS+ {mm} mm, "
             f"{click.contrast.upper()}{unit}]"
         )
-    of = reading.ref(result)
-    if of.cohort is not None:
-        st.toggle("Show the known answer of the cohort", key=f"truth_{name}")
 
 
 def _aim(result: state.Result, volume: Volume, name: str) -> Point | None:
@@ -221,6 +223,9 @@ def _slide(result: state.Result, shown: Slide, name: str, height_px: int, beside
     patches, layers = reading.patches(result), reading.layers(result, beside=beside)
     picture = st.container()
     drawn = _exchange(result, shown, name, patches, layers)  # first: what comes in is drawn at once
+    if st.session_state.get(f"truth_{name}"):
+        with widgets.guarded("reading the criteria"):
+            drawn += criteria.outlines(result, shown)
     with picture:
         click = slide.viewer(
             shown, layers, key=f"slide_{name}", patches=patches, outlines=drawn, stain=reading.stain(result),

@@ -15,10 +15,11 @@ from cmssd_core.types import Attribution, BoolArray, Slide, Volume
 from dashboard import state, widgets
 from dashboard.parts import explain_place
 from dashboard.parts.working import progress, was_stopped
+from dashboard.services import criteria, reading
 from dashboard.services import explain as service
-from dashboard.services import reading
 from dashboard.services.explain import Question
 from dashboard.viewers import mri, slide
+from dashboard.viewers.layers import Outlines
 
 OWN, METHOD, MODEL = "nothing", "another method", "another model"
 FIRST, SECOND = "gradcam", "integrated_gradients"
@@ -192,9 +193,10 @@ def _mri(result: state.Result, told: Attribution, opacity: float, number: int, e
     layers = [own] if own is not None else []
     if own is None:
         st.info(f"{told.label} draws no map on the MRI.", icon=":material/info:")
-    of = reading.ref(result)
-    layers += [replace(each, shown=False) for each in (*reading.overlays(result), *reading.truths(of, volume))
-               if told.method != "gate" or each.name != "Gate"]  # fmt: skip
+    under = reading.overlays(result)
+    with widgets.guarded("reading the known answer"):
+        under += [*reading.truths(reading.ref(result), volume), *criteria.overlays(result, volume)]
+    layers += [replace(each, shown=False) for each in under if told.method != "gate" or each.name != "Gate"]
     click = mri.viewer(
         volume, layers, key=f"explain_mri_{result.case.id[:12]}_{number}", at_mm=reading.heart(result),
         site_mm=reading.site(result.case), link="explain", height_px=tall,
@@ -216,8 +218,11 @@ def _slide(result: state.Result, told: Attribution, opacity: float, number: int,
     if there is not None:
         rest = [each for each in reading.layers(result) if len(each.values) == len(there.xy)]
         layers += [replace(each, shown=False) for each in rest]
+    drawn: list[Outlines] = []
+    with widgets.guarded("reading the criteria"):
+        drawn = criteria.outlines(result, whole)
     click = slide.viewer(
-        whole, layers, key=f"explain_slide_{result.case.id[:12]}_{number}", patches=there, link="explain",
-        height_px=tall,
+        whole, layers, key=f"explain_slide_{result.case.id[:12]}_{number}", patches=there, outlines=drawn,
+        link="explain", height_px=tall,
     )  # fmt: skip
     explain_place.mark_patch(result, click, there, number)

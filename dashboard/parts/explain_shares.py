@@ -10,6 +10,7 @@ from cmssd_core.types import Attribution
 from dashboard import rights, state, widgets
 from dashboard.parts.working import progress
 from dashboard.services import explain as service
+from dashboard.services.criteria import drawn as drawn_criteria
 from dashboard.services.explain import Question
 from dashboard.views import attribution, charts
 
@@ -34,7 +35,7 @@ def criteria(result: state.Result, asked: Question) -> None:
     st.markdown("#### Contribution of each criterion")
     question = Question(result.key, service.CRITERIA, weights=asked.weights, settings=asked.settings)
     with widgets.guarded("reading the criteria"):
-        drawn = service.outlines(result)
+        drawn = drawn_criteria(result)
         missing = [name.replace("_", " ") for name, outline in drawn.items() if outline is None]
         if missing:
             st.markdown(f"Not assessable in this case, nobody drew it: **{', '.join(missing)}**.")

@@ -32,15 +32,13 @@ from cmssd_core.types import (
     Volume,
 )
 from dashboard import state
-from dashboard.selection import CaseRef
-from dashboard.services import reading
+from dashboard.services import criteria, reading
 from dashboard.services.catalogue import entries
 from dashboard.services.cohort import State
 from dashboard.services.model import Progress, at_work, model
 from dashboard.viewers.layers import Overlay, Patches, PatchLayer
 
 if TYPE_CHECKING:
-    from cmssd_core.explain.criteria import Outline
     from cmssd_core.explain.methods import Method
     from cmssd_core.inference import Predictor
 
@@ -138,7 +136,7 @@ def ask(asked: Question, result: state.Result, region: BoolArray | None, progres
     if there is not None:
         return there
     chosen = predictor(asked.weights)
-    drawn = [each for each in outlines(result).values() if each is not None] if asked.method == CRITERIA else []
+    drawn = [each for each in criteria.drawn(result).values() if each is not None] if asked.method == CRITERIA else []
     with at_work(chosen.model_id, progress):
         found = explain(
             result.case, chosen, asked.method, Target(asked.target, region), settings=asked.settings,
@@ -167,7 +165,7 @@ def regions(result: state.Result, voxel: tuple[int, int, int] | None, radius_mm:
         found["where the model sees bone"] = maps["bone"] >= 0.5
     if voxel is not None:
         found[BALL] = _ball(volume, voxel, radius_mm)
-    for overlay in reading.truths(reading.ref(result), volume):
+    for overlay in (*reading.truths(reading.ref(result), volume), *criteria.overlays(result, volume)):
         found[overlay.name.lower()] = np.asarray(overlay.values, dtype=bool)
     return {name: mask for name, mask in found.items() if mask.any()}
 
@@ -253,20 +251,6 @@ def alike(one: Attribution, other: Attribution) -> dict[str, float]:
         if value is not None:
             found[name] = value
     return found
-
-
-def outlines(result: state.Result) -> dict[str, Outline | None]:
-    """The criteria of the case's cohort by name, None where nobody drew one: not assessable. {} for an upload."""
-    of = reading.ref(result)
-    return {} if of.cohort is None else _outlines(str(of.cohort), of.case_id, result.case.id, result)
-
-
-@st.cache_resource(scope="session", max_entries=4, show_spinner="Reading the criteria")
-def _outlines(cohort: str, case_id: str, content_id: str, _result: state.Result) -> dict[str, Outline | None]:
-    from cmssd_core.explain import criteria
-
-    root, row = Path(cohort).parent, reading.row(CaseRef(Path(cohort), case_id))
-    return {} if row is None else criteria.outlines(row, root, _result.case, criteria.criteria(root))
 
 
 def files(told: Attribution, case: Case, below: Path) -> bytes:

@@ -21,7 +21,7 @@ from dashboard import selection, state
 from dashboard.services import cohort as cohorts
 from dashboard.services.case import Request, analyse
 from dashboard.services.model import Progress, model
-from dashboard.viewers.layers import Overlay, Patches, PatchLayer, Point
+from dashboard.viewers.layers import Colormap, Overlay, Patches, PatchLayer, Point
 
 #: Facts of a cohort's row that the page's head shows: column -> label. The last three are a user's own columns.
 FACTS = {
@@ -29,9 +29,9 @@ FACTS = {
     "laterality": "laterality", "centre": "centre", "scanner": "scanner", "field_t": "field",
 }  # fmt: skip
 _UNITS = {"age_years": " years", "field_t": " T"}
-_TRUTHS = {
-    "tumour": ("Known tumour", "pink"), "bone": ("Known bone", "cyan"), "lesion": ("Known lesion", "orange"),
-    "destruction": ("Known cortical destruction", "yellow"),
+#: Overlay of a known answer -> field of Truth and colour. Destroyed cortex is a criterion: services/criteria.py.
+TRUTHS: dict[str, tuple[str, Colormap]] = {
+    "Known tumour": ("tumour", "pink"), "Known bone": ("bone", "cyan"), "Known lesion": ("lesion", "orange"),
 }  # fmt: skip
 
 
@@ -109,7 +109,7 @@ def truths(of: selection.CaseRef, like: Volume) -> list[Overlay]:
     """The cohort's own masks over the MRI; [] where it has none. Raises InputError where one cannot be read."""
     known = None if of.cohort is None else _truth(str(of.cohort), of.case_id)
     made = []
-    for field, (name, colour) in _TRUTHS.items():
+    for name, (field, colour) in TRUTHS.items():
         mask = None if known is None else getattr(known, field)
         if mask is not None and mask.shape == like.voxels.shape[1:]:
             meaning = "From the cohort, not from the model."

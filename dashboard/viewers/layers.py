@@ -79,10 +79,14 @@ class Patches:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Outlines:
-    """Annotations over a slide: a GeoJSON FeatureCollection as QuPath writes it, in level-0 px."""
+    """Annotations over a slide: a GeoJSON FeatureCollection as QuPath writes it, in level-0 px.
+
+    meaning: one sentence for the legend.
+    """
 
     name: str
     geojson: Mapping[str, Any]
+    meaning: str = ""
     colormap: Colormap = "yellow"
     shown: bool = True
 

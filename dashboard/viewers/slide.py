@@ -115,7 +115,13 @@ def _outlines(holding: holdings.Holding, each: Outlines) -> dict[str, Any]:
     written = json.dumps(each.geojson, separators=(",", ":")).encode()
     address = holding.hold(hashlib.sha256(written).hexdigest()[:40], written)
     positive, _ = colours(each.colormap, signed=False)
-    return {"name": each.name, "url": f"{address}.geojson", "colours": positive, "shown": each.shown}
+    return {
+        "name": each.name,
+        "url": f"{address}.geojson",
+        "meaning": each.meaning,
+        "colours": positive,
+        "shown": each.shown,
+    }
 
 
 def _click(patches: Patches | None, said: Mapping[str, Any] | None) -> PatchClick | None:

@@ -204,8 +204,8 @@ class View {
     const state = this.drawn.get(each.name);
     const features = this.shapes?.get(each.url);
     if (!state?.shown || !features) return;
-    pen.strokeStyle = colour(each.colours[0]);
-    pen.fillStyle = colour(each.colours[0]);
+    pen.strokeStyle = colour(each.colours[0], state.opacity);
+    pen.fillStyle = colour(each.colours[0], state.opacity);
     pen.lineWidth = 2;
     for (const feature of features) {
       const shape = feature.geometry;
