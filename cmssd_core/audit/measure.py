@@ -43,7 +43,7 @@ class Plan:
 
     shifts: int = 10
     noise: int = 3
-    cascade: int = 2
+    cascade: int = 1
     block: Mapping[str, int] = field(default_factory=lambda: {"mri": 8, "he": 16})
     noise_mri: float = 0.05
     noise_he: float = 0.01
