@@ -48,7 +48,7 @@ def badge(verdict: str) -> str:
 def overall(told: Report) -> None:
     """The one verdict, and each criterion's."""
     with st.container(border=True):
-        st.markdown(f"### {badge(told.overall)} over all criteria and methods", help=_MEANS.get(told.overall))
+        st.markdown(f"### {badge(told.overall)} over the criteria and methods below", help=_MEANS.get(told.overall))
         if told.reason:
             st.markdown(widgets.plain(told.reason))
         if told.refused:
