@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from tiny import tiny_cohort
 
+from cmssd_core import config
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -23,6 +25,16 @@ def main_stays() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_cohort(tmp_path_factory.mktemp("cohort"), split="train")
+
+
+@pytest.fixture
+def quick_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Commands with a cache of the test's own and without bias correction."""
+    monkeypatch.setenv("CMSSD_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("CMSSD_N4", "false")
+    config.settings.cache_clear()
+    yield
+    config.settings.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from command import run
 from PIL import Image
 
-from cmssd_core import cli, config
+from cmssd_core import cli
 
 PREDICTION_KEYS = {
     "case_id", "model_id", "trained", "severity_pct", "severity_reason", "severity_interval", "p_malignant", "tier",
@@ -21,19 +22,7 @@ PREDICTION_KEYS = {
 FILES = {"prediction.json", "tumour.nii.gz", "bone.nii.gz", "attention.nii.gz", "report.html"}
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("CMSSD_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("CMSSD_N4", "false")
-    config.settings.cache_clear()
-    yield
-    config.settings.cache_clear()
-
-
-def run(*arguments: str | Path) -> int:
-    with pytest.raises(SystemExit) as stop:
-        cli.main([str(argument) for argument in arguments])
-    return int(stop.value.code or 0)
+pytestmark = pytest.mark.usefixtures("quick_commands")
 
 
 def demo(cohort: Path) -> list[str | Path]:

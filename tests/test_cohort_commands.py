@@ -14,22 +14,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from command import run
 from tiny import tiny_cohort
 
-from cmssd_core import calibration_file, cli, config, inference, tiles, weights_file
+from cmssd_core import calibration_file, config, inference, tiles, weights_file
 from cmssd_core import cohort as cohorts
 from cmssd_core.one_modality import PROMISED, kind_of
 
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(autouse=True)
-def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    for name, value in {"CACHE_DIR": str(tmp_path / "cache"), "N4": "false", "MAX_PATCHES": "2"}.items():
-        monkeypatch.setenv(f"CMSSD_{name}", value)
-    config.settings.cache_clear()
-    yield
-    config.settings.cache_clear()
+pytestmark = pytest.mark.usefixtures("few_patches")
+
+
+@pytest.fixture
+def few_patches(quick_commands: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CMSSD_MAX_PATCHES", "2")
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +44,6 @@ def cohort_of(source: Path, folder: Path, rows: int = 26, **columns: object) -> 
     table = pd.read_csv(source / "cohort.csv").head(rows)
     table.assign(**columns).to_csv(folder / "cohort.csv", index=False)
     return folder
-
-
-def run(*arguments: str | Path) -> int:
-    with pytest.raises(SystemExit) as stop:
-        cli.main([str(argument) for argument in arguments])
-    return int(stop.value.code or 0)
 
 
 def killed_and_resumed(*arguments: str | Path, out: Path) -> None:

@@ -8,26 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK
+from command import run
 
-from cmssd_core import cli, config
 from cmssd_core.weights_file import SHIPPED
 
 SMALL = SHIPPED / "cmssd-tiny-cheat.safetensors"
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("CMSSD_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("CMSSD_N4", "false")
-    config.settings.cache_clear()
-    yield
-    config.settings.cache_clear()
-
-
-def run(*arguments: str | Path) -> int:
-    with pytest.raises(SystemExit) as stop:
-        cli.main([str(argument) for argument in arguments])
-    return int(stop.value.code or 0)
+pytestmark = pytest.mark.usefixtures("quick_commands")
 
 
 def inputs(cohort: Path) -> list[str | Path]:
