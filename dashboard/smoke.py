@@ -131,6 +131,7 @@ def demo(command: Sequence[str], *, data: Path, out: Path, headless: bool) -> No
         print(f"\n{result}\n  files        {out}\n  dashboard    {address} answered {json.dumps(health)}", flush=True)
     finally:
         stop(server)
+    print("All of it works. The dashboard was stopped; `make demo` without HEADLESS keeps it open.", flush=True)
 
 
 def _free_port() -> int:
