@@ -37,7 +37,7 @@ class FineTuneSettings:
 
     turn_deg, scale, shift: largest rotation, spread of the logarithm of the size, shift as a share of the slice. gamma,
     shade, noise: spread of the exponent, of the smooth field and of the noise on intensities. mean_over: steps the
-    running mean of the weights remembers. clip: largest norm of the gradient.
+    running mean of the weights remembers. clip: largest norm of the gradient. amp: "bf16" or "off", as in training.
     """
 
     steps: int = 1200
@@ -53,6 +53,7 @@ class FineTuneSettings:
     gamma: float = 0.3
     shade: float = 0.3
     noise: float = 0.1
+    amp: str = "bf16"
     seed: int = 1
 
 
@@ -82,7 +83,9 @@ def fine_tune(
         images, masks = (part.to(device) for part in draw(scans, rng=rng, settings=settings))
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * _rate(step, settings)
-        logits = drawer(images)
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.amp == "bf16"):
+            logits = drawer(images)
+        logits = logits.float()
         flat = masks.flatten(0, 1)
         overlap = soft_dice_loss(logits.sigmoid().reshape(1, -1), flat.reshape(1, -1)).mean()
         value = F.binary_cross_entropy_with_logits(logits.flatten(0, 1), flat) + overlap
