@@ -14,20 +14,26 @@ CONFIG = {"displaylogo": False, "scrollZoom": False, "modeBarButtonsToRemove": [
 
 def chart(*, x: str, y: str, tall_px: int = 400, legend: bool = True) -> go.Figure:
     """An empty chart with named axes and the legend below, where it covers nothing."""
-    figure = go.Figure()
-    figure.update_layout(
-        height=tall_px,
-        font={"size": 14},
-        margin={"l": 8, "r": 16, "t": 28, "b": 8},
-        showlegend=legend,
-        legend={"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top", "font": {"size": 14}, "traceorder": "normal"},
-        hoverlabel={"font": {"size": 14}},
-        dragmode=False,
-        clickmode="event+select",
-    )
-    for axes, title in ((figure.update_xaxes, x), (figure.update_yaxes, y)):
-        axes(title={"text": title, "font": {"size": 14}}, tickfont={"size": 13}, exponentformat="none")
-    return figure
+    # In one piece: plotly takes ten times as long to update a layout bit by bit.
+    axes = {
+        name: {"title": {"text": title, "font": {"size": 14}}, "tickfont": {"size": 13}, "exponentformat": "none"}
+        for name, title in (("xaxis", x), ("yaxis", y))
+    }
+    return go.Figure(
+        layout={
+            "height": tall_px,
+            "font": {"size": 14},
+            "margin": {"l": 8, "r": 16, "t": 28, "b": 8},
+            "showlegend": legend,
+            "legend": {
+                "orientation": "h", "x": 0, "y": -0.2, "yanchor": "top", "font": {"size": 14}, "traceorder": "normal",
+            },
+            "hoverlabel": {"font": {"size": 14}},
+            "dragmode": False,
+            "clickmode": "event+select",
+            **axes,
+        }
+    )  # fmt: skip
 
 
 def unit(figure: go.Figure) -> None:

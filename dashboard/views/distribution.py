@@ -24,21 +24,18 @@ def of_numbers(
     """A histogram. edges: one more than counts; chosen: all 0 where nothing is selected."""
     middle, wide = (edges[1:] + edges[:-1]) / 2, float(edges[1] - edges[0])
     words = [f"{low:.4g} to {high:.4g}" for low, high in pairwise(edges)]
-    figure = _bars(middle, wide, words, all_cases, chosen, title, tall_px)
-    figure.update_xaxes(range=[float(edges[0]), float(edges[-1])])
-    return figure
+    return _bars(middle, wide, words, all_cases, chosen, title, tall_px, {"range": [float(edges[0]), float(edges[-1])]})
 
 
 def of_labels(labels: Sequence[str], all_cases: Counts, chosen: Counts, title: str, *, tall_px: int = 300) -> go.Figure:
     """A bar for each label, at 0, 1, 2, ..."""
     places = np.arange(len(labels), dtype=np.float64)
-    figure = _bars(places, 0.82, list(labels), all_cases, chosen, title, tall_px)
-    figure.update_xaxes(
-        range=[-0.6, len(labels) - 0.4],
-        tickvals=places,
-        ticktext=[name if len(name) < 22 else name[:20] + "…" for name in labels],
-    )
-    return figure
+    axis = {
+        "range": [-0.6, len(labels) - 0.4],
+        "tickvals": places,
+        "ticktext": [name if len(name) < 22 else name[:20] + "…" for name in labels],
+    }
+    return _bars(places, 0.82, list(labels), all_cases, chosen, title, tall_px, axis)
 
 
 def alt(title: str, shown: int, missing: int, chosen: int) -> str:
@@ -55,8 +52,19 @@ def _bars(
     chosen: Counts,
     title: str,
     tall_px: int,
+    axis: dict[str, object],
 ) -> go.Figure:
-    figure = go.Figure()
+    named = {"text": title, "font": {"size": 14}}, {"text": "share, %", "font": {"size": 14}}
+    figure = go.Figure(
+        layout={
+            "height": tall_px, "margin": {"l": 8, "r": 8, "t": 30, "b": 8}, "font": {"size": 14}, "barmode": "overlay",
+            "dragmode": "select", "selectdirection": "h", "bargap": 0.04, "showlegend": True,
+            "hoverlabel": {"font": {"size": 14}},
+            "legend": {"orientation": "h", "x": 0, "y": -0.36, "yanchor": "top", "font": {"size": 14}},
+            "xaxis": {"title": named[0], "tickfont": {"size": 13}, **axis},
+            "yaxis": {"title": named[1], "tickfont": {"size": 13}, "rangemode": "tozero"},
+        }
+    )  # fmt: skip
     total, picked = int(all_cases.sum()), int(chosen.sum())
     groups = [(f"all shown, n = {total:,}", ALL, all_cases, total, 1.0)]
     if picked:
@@ -68,11 +76,4 @@ def _bars(
             hovertemplate="%{text}<br>%{customdata[1]:,} cases, %{y:.1f} %<extra>" + name + "</extra>",
             selected={"marker": {"opacity": 1.0}}, unselected={"marker": {"opacity": 0.85}},
         )  # fmt: skip
-    figure.update_layout(
-        height=tall_px, margin={"l": 8, "r": 8, "t": 30, "b": 8}, font={"size": 14}, barmode="overlay",
-        dragmode="select", selectdirection="h", bargap=0.04, showlegend=True, hoverlabel={"font": {"size": 14}},
-        legend={"orientation": "h", "x": 0, "y": -0.36, "yanchor": "top", "font": {"size": 14}},
-    )  # fmt: skip
-    figure.update_xaxes(title={"text": title, "font": {"size": 14}}, tickfont={"size": 13})
-    figure.update_yaxes(title={"text": "share, %", "font": {"size": 14}}, tickfont={"size": 13}, rangemode="tozero")
     return figure

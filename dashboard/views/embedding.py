@@ -39,7 +39,7 @@ def by_label(
     points: Points, codes: npt.NDArray[np.int16], labels: Sequence[str], *, axes: tuple[str, str], tall_px: int = 430
 ) -> go.Figure:
     """Points in a colour and shape for each label; beyond eight labels the rarest share grey. The last = not known."""
-    figure = _frame(axes, tall_px)
+    figure = _frame(axes, tall_px, showlegend=True)
     counts = np.bincount(codes, minlength=len(labels))
     ranked = [int(n) for n in np.argsort(-counts[:-1], kind="stable") if counts[n]][: len(COLOURS)]
     named = sorted(ranked)
@@ -50,7 +50,6 @@ def by_label(
     rest = ~np.isin(codes, [*named, len(labels) - 1])
     _add(figure, points, rest, "others", GREY, "circle-open")
     _add(figure, points, codes == len(labels) - 1, labels[-1], GREY, "x-thin-open")
-    figure.update_layout(showlegend=True)
     return figure
 
 
@@ -58,7 +57,7 @@ def by_number(
     points: Points, values: npt.NDArray[np.float64], title: str, *, axes: tuple[str, str], tall_px: int = 430
 ) -> go.Figure:
     """Points coloured by a number, low dark to high bright; those that lack it are grey crosses."""
-    figure = _frame(axes, tall_px)
+    figure = _frame(axes, tall_px, showlegend=False)
     there = np.isfinite(values)
     _add(figure, points, ~there, "not known", GREY, "x-thin-open")
     if there.any():
@@ -109,13 +108,16 @@ def _add(
     )  # fmt: skip
 
 
-def _frame(axes: tuple[str, str], tall_px: int) -> go.Figure:
-    figure = go.Figure()
-    figure.update_layout(
-        height=tall_px, margin={"l": 8, "r": 8, "t": 30, "b": 8}, font={"size": 14}, dragmode="select",
-        showlegend=False, hoverlabel={"font": {"size": 14}}, uirevision="plane",
-        legend={"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top", "font": {"size": 14}},
+def _frame(axes: tuple[str, str], tall_px: int, *, showlegend: bool) -> go.Figure:
+    told = {
+        name: {"title": {"text": words, "font": {"size": 14}}, "tickfont": {"size": 13}, "zeroline": False}
+        for name, words in zip(("xaxis", "yaxis"), axes, strict=True)
+    }
+    return go.Figure(
+        layout={
+            "height": tall_px, "margin": {"l": 8, "r": 8, "t": 30, "b": 8}, "font": {"size": 14},
+            "dragmode": "select", "showlegend": showlegend, "hoverlabel": {"font": {"size": 14}}, "uirevision": "plane",
+            "legend": {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top", "font": {"size": 14}},
+            **told,
+        }
     )  # fmt: skip
-    for axis, words in zip((figure.update_xaxes, figure.update_yaxes), axes, strict=True):
-        axis(title={"text": words, "font": {"size": 14}}, tickfont={"size": 13}, zeroline=False)
-    return figure
