@@ -220,7 +220,7 @@ class Examiner:
         plan = self.chosen.plan
 
         def explain(model: Model, batch: Batch, other: bool) -> Explained | None:
-            wanted = ExplainSettings(memory_mb=1024, seed=self.chosen.seed, max_windows=200)
+            wanted = ExplainSettings(memory_mb=512, seed=self.chosen.seed, max_windows=200)
             if other:
                 if method not in ANOTHER:
                     return None
