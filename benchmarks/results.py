@@ -1,8 +1,9 @@
 """The table and the figures of docs/results.md, from the metrics.json that cmssd evaluate wrote.
 
-    python -m benchmarks.results --same DIR [--shifted NAME=DIR ...] --figures docs/images
+    python -m benchmarks.results --same DIR [--shifted NAME=DIR ...] [--baselines DIR] --figures docs/images
 
---same: evaluated on a cohort like the training's, of another seed, with --corruptions; --shifted: on other centres.
+--same: evaluated on a cohort like the training's, of another seed, with --corruptions; --shifted: on other centres;
+--baselines: with --against.
 Prints markdown; writes roc.svg, confusion.svg, robustness_slide.svg, robustness_mri.svg and alpha.svg.
 """
 
@@ -70,6 +71,18 @@ def table(told: Mapping[str, Told]) -> list[str]:
         gaps = [t["auc_difference"] for t in tests]
         cells = ["-" if gap["value"] is None else f"{gap['value']:.3f}, {_p(gap)}" for gap in gaps]
         lines.append(f"| AUC gained over {name} (DeLong) | - | p < 0.05 | " + " | ".join(cells) + " |")
+    return lines
+
+
+def baselines(told: Told) -> list[str]:
+    """The model and those it was evaluated against, with what it gains over each on the same cases."""
+    lines = ["| model | accuracy | AUC | Dice | severity MAE | McNemar | AUC gained (DeLong) |", "|---" * 7 + "|"]
+    for name, each in {told["model"]: told, **told["against"]}.items():
+        cells = [words(each[key]) for key in ("accuracy", "auc", "dice", "severity_mae")]
+        test, gap = each.get("mcnemar"), each.get("auc_difference")
+        cells.append(_p(test) if test else "-")
+        cells.append("-" if not gap or gap["value"] is None else f"{words(gap)}, {_p(gap)}")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
 
 
@@ -173,6 +186,7 @@ def main() -> None:
     given = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     given.add_argument("--same", type=Path, required=True)
     given.add_argument("--shifted", nargs="*", default=[])
+    given.add_argument("--baselines", type=Path)
     given.add_argument("--figures", type=Path, required=True)
     asked = given.parse_args()
     folders = {"same distribution": asked.same} | {
@@ -182,6 +196,9 @@ def main() -> None:
     first = told["same distribution"]
     figures(first, asked.figures)
     print("\n".join([*table(told), "", *robustness(first)]))
+    if asked.baselines:
+        beside = json.loads((asked.baselines / "metrics.json").read_text(encoding="utf-8"))
+        print("\n".join(["", *baselines(beside)]))
 
 
 if __name__ == "__main__":

@@ -11,18 +11,19 @@ from benchmarks import results
 from cmssd_core.evaluation.summary import summarise
 
 
-def told(malignant: float, *, per_patient: int = 1) -> dict:
-    """Figures of made-up answers to forty cases, each given both images and either alone."""
+def told(malignant: float, *, per_patient: int = 1, models: tuple[str, ...] = ("m",)) -> dict:
+    """Figures of made-up answers to forty cases, each given both images and either alone; the later model the worse."""
     rng = np.random.default_rng(0)
     label = (np.arange(40) < 40 * malignant).astype(float)
     frames = [
         pd.DataFrame(
             {
                 "case_id": [f"c{i}" for i in range(40)], "patient_id": [f"p{i // per_patient}" for i in range(40)],
-                "malignant": label, "model": "m", "given": given, "problem": None, "corruption": None, "level": 0,
-                "p_malignant": 1 / (1 + np.exp(-3 * (label - 0.5) - rng.standard_normal(40))),
+                "malignant": label, "model": model, "given": given, "problem": None, "corruption": None, "level": 0,
+                "p_malignant": 1 / (1 + np.exp(-(label - 0.5) * (3, 0)[worse] - rng.standard_normal(40))),
             }
         )
+        for worse, model in enumerate(models)
         for given in ("both", "mri", "he")
     ]  # fmt: skip
     return summarise(pd.concat(frames), "m")
@@ -52,3 +53,12 @@ def test_what_a_cohort_does_not_have_is_said_and_breaks_nothing() -> None:
     assert mcnemar.endswith("no test |")
     assert delong.split(" | ")[4] == "-"
     assert delong.endswith(", no test |")
+
+
+def test_a_baseline_stands_below_the_model_with_what_that_gains() -> None:
+    found = told(0.5, models=("m", "noise"))
+    first, second = results.baselines(found | {"model": "m"})[2:]
+    assert first.startswith("| m |")
+    assert first.endswith("| - | - |")
+    assert second.startswith("| noise |")
+    assert second.count("p = ") == 2
