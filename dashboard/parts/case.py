@@ -220,8 +220,19 @@ def _areas(result: state.Result, name: str) -> None:
 
 
 def _slide(result: state.Result, shown: Slide, name: str, height_px: int, beside: state.Result | None) -> None:
-    patches, layers = reading.patches(result), reading.layers(result, beside=beside)
+    alone = None
+    if st.session_state.get(f"alone_{name}"):
+        with widgets.guarded("asking the model about each patch"):
+            alone = reading.alone(result)
+            if alone is None:
+                st.info("This model does not answer without the MRI, so no patch can be asked about by itself.")
+    patches, layers = reading.patches(result), reading.layers(result, beside=beside, alone=alone)
     picture = st.container()
+    if patches is not None:
+        st.toggle(
+            "What each patch says by itself", key=f"alone_{name}",
+            help="Two more layers: the probability of malignancy from one patch alone, and how unsure that is.",
+        )  # fmt: skip
     drawn = _exchange(result, shown, name, patches, layers)  # first: what comes in is drawn at once
     if st.session_state.get(f"truth_{name}"):
         with widgets.guarded("reading the criteria"):

@@ -5,6 +5,7 @@ Kept for the session under the case's id, never an array as a key.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,11 @@ import streamlit as st
 from cmssd_core.config import settings
 from cmssd_core.report.display import SHOWN_FROM, lay_out
 from cmssd_core.slide.stain import Stain
-from cmssd_core.types import Case, InputError, Prediction, Slide, Truth, Volume
+from cmssd_core.types import Case, FloatArray, InputError, Prediction, Slide, Truth, Volume
 from dashboard import selection, state
 from dashboard.services import cohort as cohorts
 from dashboard.services.case import Request, analyse
-from dashboard.services.model import Progress, model
+from dashboard.services.model import Progress, at_work, model
 from dashboard.viewers.layers import Colormap, Overlay, Patches, PatchLayer, Point
 
 #: Facts of a cohort's row that the page's head shows: column -> label. The last three are a user's own columns.
@@ -138,8 +139,13 @@ def patches_of(case: Case, prediction: Prediction) -> Patches | None:
     return Patches(xy=prediction.patch_xy, size_px=float(prediction.patch_size_px), places_mm=places)
 
 
-def layers(result: state.Result, *, beside: state.Result | None = None) -> list[PatchLayer]:
-    """The model's values of the patches. beside: the case it is compared with, which gets the same colour scale."""
+def layers(
+    result: state.Result, *, beside: state.Result | None = None, alone: FloatArray | None = None
+) -> list[PatchLayer]:
+    """The model's values of the patches. beside: the case it is compared with, which gets the same colour scale.
+
+    alone: what `alone` says of them.
+    """
     attention = result.prediction.patch_attention
     if attention is None or not attention.size:
         return []
@@ -147,7 +153,39 @@ def layers(result: state.Result, *, beside: state.Result | None = None) -> list[
     top = max(float(each.max()) for each in (attention, other) if each is not None and each.size)
     meaning = "How much a patch counted in the pooling; all patches sum to 1. Not evidence of tumour."
     limits = (0.0, top if top > 0 else 1.0)
-    return [PatchLayer(name="Attention", values=attention, meaning=meaning, limits=limits, opacity=0.4)]
+    made = [PatchLayer(name="Attention", values=attention, meaning=meaning, limits=limits, opacity=0.4)]
+    if alone is None or len(alone) != attention.size:
+        return made
+    from cmssd_core.patchwise import doubt
+
+    return [
+        replace(made[0], shown=False),
+        PatchLayer(
+            name="Patch probability", values=alone, limits=(0.0, 1.0), colormap="magma", opacity=0.5,
+            meaning="Probability of malignancy where the model is given this patch alone, without the MRI. Not "
+            "calibrated: a slide of one patch is rare in training.",
+        ),
+        PatchLayer(
+            name="Patch uncertainty", values=doubt(alone), limits=(0.0, 1.0), opacity=0.5, shown=False, unit="bit",
+            meaning="Entropy of the patch probability: 0 where the model is sure of a patch, 1 where it cannot tell.",
+        ),
+    ]  # fmt: skip
+
+
+def alone(result: state.Result) -> FloatArray | None:
+    """The model's probability for each patch by itself; None where it does not answer without the MRI."""
+    return _alone(result.key, result.prediction.model_id, result.case)
+
+
+@st.cache_resource(scope="session", max_entries=8, show_spinner="Asking the model about each patch")
+def _alone(key: str, model_id: str, _case: Case) -> FloatArray | None:
+    from cmssd_core.patchwise import patchwise
+
+    chosen = model()
+    if chosen.model_id != model_id:
+        raise InputError("this case was read by another model than the one in use now; read it again")
+    with at_work(chosen.model_id, lambda share, what: None):
+        return patchwise(_case, chosen, settings=settings())
 
 
 def site(case: Case) -> Point | None:
