@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 from uuid import uuid4
@@ -224,9 +224,10 @@ def figures(prediction: Prediction) -> None:
             low_high = p.severity_interval
             interval = "interval not calibrated" if low_high is None else f"{low_high[0]:.1f} to {low_high[1]:.1f} %"
             tier = f"**{p.tier}** tier, unvalidated ({bounds(settings().severity_tiers)})" if p.tier else "no tier"
-            doubted("Severity", f"{p.severity_pct:.1f} %", f"{tier}; {interval}")
+            doubted("Severity", f"{short_of(100.0, p.severity_pct, 1)} %", f"{tier}; {interval}")
     with columns[1]:
-        doubted("Probability of malignancy", f"{p.p_malignant:.3f}", f"as learned from: {plain(p.trained)}")
+        doubt = f"{sure(p.uncertainty or {})}; learned from: {plain(p.trained)}"
+        doubted("Probability of malignancy", short_of(1.0, p.p_malignant, 3), doubt)
     with columns[2]:
         outside = "" if p.extraosseous_ml is None else f"{p.extraosseous_ml:.1f} mL of it outside the bone; "
         bone = "no MRI was given" if p.bone_ml is None else f"bone envelope {p.bone_ml:.1f} mL"
@@ -235,8 +236,23 @@ def figures(prediction: Prediction) -> None:
         at_site = "biopsy site unregistered" if p.gate_at_site is None else f"{p.gate_at_site:.2f} at the biopsy site"
         mean = "–" if p.gate_mean is None else f"{p.gate_mean:.2f}"
         doubted("Mean gate", mean, f"{at_site}; 1 = MRI, 0 = slide. How inputs were mixed, not evidence")
-    if p.uncertainty:
-        st.markdown("Uncertainty: " + ", ".join(f"{k.replace('_', ' ')} {v:.3f}" for k, v in p.uncertainty.items()))
+
+
+def short_of(whole: float, value: float, digits: int) -> str:
+    """A number that never looks like the whole it falls short of: 0.9999 of 1 is ">0.999"."""
+    text = f"{value:.{digits}f}"
+    return f">{whole - 10.0**-digits:.{digits}f}" if value < whole and float(text) >= whole else text
+
+
+def sure(uncertainty: Mapping[str, float]) -> str:
+    """What calibration says of the probability, in a reader's words."""
+    if not {"conformal_benign", "conformal_malignant", "coverage"} <= uncertainty.keys():
+        return "not calibrated"
+    names = [name for name in ("benign", "malignant") if uncertainty[f"conformal_{name}"] >= 0.5]
+    at = f"at {uncertainty['coverage']:.0%}"
+    if len(names) == 1:
+        return f"{at} only “{names[0]}” remains possible"
+    return f"{at} both benign and malignant remain possible" if names else f"{at} neither fits: unlike the known cases"
 
 
 @st.fragment

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import streamlit as st
@@ -92,7 +91,7 @@ def figures(result: state.Result) -> None:
             if low_high is None
             else f"{coverage} {low_high[0]:.1f} to {low_high[1]:.1f} %"
         )
-        severity = f"{short_of(100.0, p.severity_pct, 1)} %"
+        severity = f"{widgets.short_of(100.0, p.severity_pct, 1)} %"
         doubt = f"{interval}; {f'**{p.tier}** tier, unvalidated' if p.tier else 'no tier'}"
     outside = "" if p.extraosseous_ml is None else f", {p.extraosseous_ml:.1f} mL of it outside the bone"
     tumour = "–" if p.tumour_ml is None else f"{p.tumour_ml:.1f} mL"
@@ -101,7 +100,7 @@ def figures(result: state.Result) -> None:
     gate = "–" if p.gate_mean is None else f"{p.gate_mean:.2f}"
     cards = (
         ("Severity", severity, doubt),
-        ("Probability of malignancy", short_of(1.0, p.p_malignant, 3), _sure(uncertainty)),
+        ("Probability of malignancy", widgets.short_of(1.0, p.p_malignant, 3), widgets.sure(uncertainty)),
         ("Tumour volume", tumour, bone),
         ("Mean gate", gate, f"{at_site}; 1 = MRI, 0 = slide; not evidence"),
     )
@@ -115,23 +114,6 @@ def figures(result: state.Result) -> None:
         f"which learned from {widgets.plain(p.trained)}."
     )
     st.markdown(f":small[:gray[{told}]]")
-
-
-def short_of(whole: float, value: float, digits: int) -> str:
-    """A number that never looks like the whole it falls short of: 0.9999 of 1 is ">0.999"."""
-    text = f"{value:.{digits}f}"
-    return f">{whole - 10.0**-digits:.{digits}f}" if value < whole and float(text) >= whole else text
-
-
-def _sure(uncertainty: Mapping[str, float]) -> str:
-    """What calibration says of the probability, in a reader's words."""
-    if not {"conformal_benign", "conformal_malignant", "coverage"} <= uncertainty.keys():
-        return "not calibrated"
-    names = [name for name in ("benign", "malignant") if uncertainty[f"conformal_{name}"] >= 0.5]
-    at = f"at {uncertainty['coverage']:.0%}"
-    if len(names) == 1:
-        return f"{at} only “{names[0]}” remains possible"
-    return f"{at} both benign and malignant remain possible" if names else f"{at} neither fits: unlike the known cases"
 
 
 @st.fragment
