@@ -341,6 +341,13 @@ def test_a_model_that_parts_the_cases_timidly_is_not_demonstrated_and_one_that_g
     assert verdict.verdict([guessing, harmless, needed, located])[0] == "FAIL"
 
 
+def test_a_perfect_area_is_as_sure_as_the_rarer_label_has_patients() -> None:
+    found = gates.works(np.r_[np.full(9, 5.0), np.zeros(15)], np.arange(24) < 9)
+    assert found.low == pytest.approx(0.025 ** (1 / 9)), "Clopper and Pearson's bound for nine of nine"
+    assert (found.value, found.high, found.level) == (1.0, 1.0, "pass")
+    assert "0.66 to 1.00" in found.reason
+
+
 def test_a_verdict_fails_before_it_is_not_assessable_and_passes_only_when_all_do() -> None:
     works = gates.works(CLEAN + 3 * MALIGNANT, MALIGNANT)
     trapped = gates.trap("x", CLEAN, CLEAN + 2, MALIGNANT, spread=1.0)

@@ -68,14 +68,19 @@ def auc(malignant: Bools, score: Values, patients: Patients = None, *, seed: int
         fewest = min(len(np.unique(codes[rows])) for rows in (malignant, ~malignant))
         if fewest < FEWEST:
             return Figure(value, None, None, len(score))
-        bound = 0.025 ** (1 / fewest)
-        return Figure(value, bound, 1.0, len(score)) if value > 0.5 else Figure(value, 0.0, 1 - bound, len(score))
+        return Figure(value, *at_the_edge(value, fewest), len(score))
     if repeated:
         return resampled(lambda rows: area(malignant[rows], score[rows]), len(score), patients, seed=seed)
     error = _error(*_placements(malignant, score))
     logit, width = np.log(value / (1 - value)), Z95 * error / (value * (1 - value))
     low, high = 1 / (1 + np.exp(-(logit - width))), 1 / (1 + np.exp(-(logit + width)))
     return Figure(value, float(low), float(high), len(score))
+
+
+def at_the_edge(value: float, fewest: int) -> tuple[float, float]:
+    """95 % interval of an area of 0 or 1; fewest: patients of the smaller class."""
+    bound = 0.025 ** (1 / fewest)
+    return (bound, 1.0) if value > 0.5 else (0.0, 1 - bound)
 
 
 def difference(malignant: Bools, one: Values, other: Values, patients: Patients = None, *, seed: int = 0) -> Difference:

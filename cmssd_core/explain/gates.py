@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cmssd_core.evaluation.roc import at_the_edge
 from cmssd_core.explain.gate import Gate, Level, absent, gate
 from cmssd_core.explain.resamples import ALPHA, between, chance, means, people, weights
 from cmssd_core.explain.screens import HotSpot, auc, pairwise, reversal, told_apart
@@ -45,6 +46,8 @@ def works(answers: Floats, malignant: Mask, patients: Sequence[str] | None = Non
     if value is None or few < FEWEST // 2:
         return absent("G0", f"{_many(few)} of the rarer label; at least {FEWEST // 2} are needed", n)
     low, high = between(pairwise(answers, malignant, None, weights(n, patients, seed)), people(n, patients))
+    if value in (0.0, 1.0):  # every draw gives it again
+        low, high = at_the_edge(value, few)
     said = f"AUC {value:.2f} ({low:.2f} to {high:.2f}); answers vary by {spread:.2f} logits between cases"
     if spread > SPREAD and low <= 0.5 < value and few < ENOUGH:
         return absent("G0", f"{said}: too few patients to tell it from guessing", n)

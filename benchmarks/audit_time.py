@@ -1,0 +1,51 @@
+"""How long an audit takes and how much memory its processes hold together, from an empty cache.
+
+python -m benchmarks.audit_time COHORT --out DIR [what else cmssd audit takes]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def tree(pid: int) -> list[int]:
+    """A process and all below it that still run."""
+    below = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        below += [int(child) for child in task.read_text(encoding="utf-8").split()]
+    return [pid, *(each for child in below for each in tree(child))]
+
+
+def resident_mb(pid: int) -> float:
+    """Resident memory of a process without what it shares through files, such as libraries."""
+    _, resident, shared, *_ = (int(pages) for pages in Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split())
+    return (resident - shared) * PAGE_MB
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("cohort", type=Path)
+    words.add_argument("--out", type=Path, required=True)
+    given, others = words.parse_known_args()
+    with tempfile.TemporaryDirectory() as cache:
+        command = [sys.executable, "-m", "cmssd_core.cli", "audit", str(given.cohort), "--out", str(given.out), *others]
+        began, most = time.perf_counter(), 0.0
+        running = subprocess.Popen(command, env=os.environ | {"CMSSD_CACHE_DIR": cache})
+        while running.poll() is None:
+            with contextlib.suppress(OSError, ValueError):  # one of them has just ended
+                most = max(most, sum(resident_mb(pid) for pid in tree(running.pid)))
+            time.sleep(0.5)
+    print(f"{time.perf_counter() - began:.0f} s, at most {most / 1024:.2f} GB, status {running.returncode}")
+
+
+if __name__ == "__main__":
+    main()
