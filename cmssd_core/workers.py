@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import multiprocessing
 import os
 import threading
@@ -18,6 +20,12 @@ def pool(count: int, start: Callable[..., object] | None = None, *arguments: Any
     """A pool of `count` processes; each calls start(*arguments) once, when it is set up."""
     # spawn: torch's threads do not survive a fork
     return ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _start, (start, arguments))
+
+
+def give_back() -> None:
+    """Hands freed memory back to the system. glibc keeps it, torn, and a worker grew by a quarter over many cases."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library has no such call
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _start(start: Callable[..., object] | None, arguments: tuple[Any, ...]) -> None:

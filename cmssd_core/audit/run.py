@@ -237,7 +237,9 @@ def _set_up(*arguments: Any) -> None:
 
 
 def _do_here(job: _Job) -> tuple[Row, Arrays]:
-    return _do(_here["examiner"], job)
+    done = _do(_here["examiner"], job)
+    workers.give_back()
+    return done
 
 
 def _do(examiner: Examiner, job: _Job) -> tuple[Row, Arrays]:
