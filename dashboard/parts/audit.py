@@ -88,9 +88,10 @@ def gates(told: Report) -> Verdict | None:
 def _gate(each: Gate, key: str) -> None:
     icon, word = _LEVELS.get(each.level, (":material/help:", each.level))
     value = "" if each.value is None else f", {_number(each.value)}"
-    label = f"**{each.number}** {widgets.plain(each.title)} – {word}{value}"
+    doubt = "" if each.low is None or each.high is None else f" ({_number(each.low)} to {_number(each.high)})"
+    label = f"**{each.number}** {widgets.plain(each.title)} – {word}{value}{doubt}"
     left, right = st.columns([30, 1], vertical_alignment="top")
-    right.markdown(":gray[:material/info:]", help=each.meaning)
+    right.markdown("&nbsp;", help=each.meaning)
     opened = left.expander(label, icon=icon, key=key, on_change="rerun")
     if not opened.open:  # a plot is drawn when it is looked at
         return
