@@ -89,7 +89,8 @@ def colour_axis(title: str, scale: str, *, top: float = 1.0) -> dict[str, object
         "y": 0,
         "yanchor": "top",
         "ypad": 12,
-        "nticks": 6,
+        "nticks": 4,
+        "tickangle": 0,
     }
     # As rgb(): Streamlit takes "#000001" to "#000019" anywhere in a figure for its theme's colours, and magma starts
     # with "#000004".
