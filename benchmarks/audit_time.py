@@ -1,6 +1,8 @@
 """How long an audit takes and how much memory its processes hold together, from an empty cache.
 
-python -m benchmarks.audit_time COHORT --out DIR [what else cmssd audit takes]
+    python -m benchmarks.audit_time COHORT --out DIR [what else cmssd audit takes]
+
+Memory is looked at twice a second; what processes share through files, such as libraries, is left out.
 """
 
 from __future__ import annotations
