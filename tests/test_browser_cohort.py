@@ -48,6 +48,16 @@ def ticked(page) -> list[str]:
     return [re.search(r"synth-\d{5}", row.inner_text() or row.text_content()).group() for row in rows.all()]
 
 
+def all_ticked(page, expected: list[str]) -> None:
+    """Waits for as many ticked rows as expected (the table draws itself after the count is said); these, no other."""
+    page.wait_for_function(
+        "n => document.querySelectorAll('[data-testid=stDataFrame]')[0]"
+        ".querySelectorAll('[role=row][aria-selected=true]').length === n",
+        arg=len(expected),
+    )
+    assert sorted(ticked(page)) == expected
+
+
 def box(page, chart: int, left: float, right: float) -> None:
     """Draws a box over a part of a chart, in shares of its width."""
     area = page.locator("[data-testid=stPlotlyChart]").nth(chart).locator(".nsewdrag").first
@@ -76,12 +86,7 @@ def test_a_box_in_the_plane_ticks_its_cases_in_the_table_and_the_link_brings_the
     numbers = [n for part in rows.split(".") for n in range(int(part.split("-")[0]), int(part.split("-")[-1]) + 1)]
     expected = [f"synth-{n:05d}" for n in numbers]
     count(page, rf"{len(expected)} selected")
-    page.wait_for_function(
-        "n => document.querySelectorAll('[data-testid=stDataFrame]')[0]"
-        ".querySelectorAll('[role=row][aria-selected=true]').length === n",
-        arg=len(expected),
-    )
-    assert sorted(ticked(page)) == expected
+    all_ticked(page, expected)
     assert "synth" not in page.url
     # Who may not take data away is not offered the table as a file.
     save = page.locator("[data-testid=stDataFrame]").first.get_by_role("button", name=re.compile("^Download as CSV"))
@@ -92,7 +97,7 @@ def test_a_box_in_the_plane_ticks_its_cases_in_the_table_and_the_link_brings_the
     # The same address in another browser, which knows nothing of this session.
     again = arrived(chromium, page.url)
     count(again, rf"{len(expected)} selected")
-    assert sorted(ticked(again)) == expected
+    all_ticked(again, expected)
     for each in (page, again):
         each.context.close()
 

@@ -9,6 +9,8 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
@@ -173,6 +175,21 @@ def test_two_readers_at_once_lose_nothing(place):
     assert sorted(r.token for r in reviews.readings()) == sorted(told[0] + told[1])
     assert len(told[0]) == len(told[1]) == 40
     reviews.close()
+
+
+def test_who_opens_a_new_file_waits_for_another_who_is_making_it(tmp_path):
+    path = tmp_path / "reviews.sqlite"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")  # not yet write-ahead logging: the lock that the first of two openers holds
+    later = threading.Timer(0.5, other.execute, ["COMMIT"])
+    later.start()
+    started = time.monotonic()
+    reviews = open_at(str(path))
+    assert time.monotonic() - started > 0.3
+    assert reviews.readings() == ()
+    reviews.close()
+    later.join()
+    other.close()
 
 
 def test_a_killed_server_loses_no_saved_review(place):

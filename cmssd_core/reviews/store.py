@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -160,10 +162,8 @@ def _sqlite(path: Path) -> Engine:
     @sa.event.listens_for(engine, "connect")
     def connected(raw: Any, _record: object) -> None:
         raw.isolation_level = None  # the transaction begins below, as this program says
-        for pragma in (
-            *("journal_mode=WAL", "synchronous=FULL", "fullfsync=ON", "foreign_keys=ON", "recursive_triggers=ON"),
-            f"busy_timeout={int(BUSY_S * 1000)}",
-        ):
+        _write_ahead(raw)
+        for pragma in ("synchronous=FULL", "fullfsync=ON", "foreign_keys=ON", "recursive_triggers=ON"):
             raw.execute(f"PRAGMA {pragma}").close()
 
     @sa.event.listens_for(engine, "begin")
@@ -173,6 +173,19 @@ def _sqlite(path: Path) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _write_ahead(raw: sqlite3.Connection) -> None:
+    """Turn a new file to write-ahead logging; SQLite itself does not wait there for another who does the same."""
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        try:
+            raw.execute("PRAGMA journal_mode=WAL").close()
+            return
+        except sqlite3.OperationalError as fault:
+            if fault.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(0.02)
 
 
 def _fields(row: dict[str, Any]) -> dict[str, Any]:
