@@ -69,7 +69,7 @@ def test_a_case_from_upload_to_report(page, server, tmp_path):
     page.get_by_role("heading", name="Result").wait_for()
     severity = page.get_by_test_id("stMetricValue").first.inner_text()
     assert re.fullmatch(r"\d+\.\d %|undefined", severity)
-    assert page.get_by_text("Research use only").first.is_visible()
+    page.get_by_text("Research use only").first.wait_for()
 
     charts = page.get_by_test_id("stPlotlyChart")
     charts.nth(3).wait_for()
@@ -83,9 +83,8 @@ def test_a_case_from_upload_to_report(page, server, tmp_path):
     still(page)
     map_box = charts.first.bounding_box()
     page.mouse.move(map_box["x"] + map_box["width"] / 2, map_box["y"] + map_box["height"] * 0.4)
-    hover = charts.first.locator(".hoverlayer text").first
-    hover.wait_for()
-    assert re.search(r"T1 [\d.]+.*tumour [01]\.\d{3}", hover.text_content() or "")
+    told = re.compile(r"T1 [\d.]+.*tumour [01]\.\d{3}")
+    charts.first.locator(".hoverlayer text").filter(has_text=told).first.wait_for()
 
     with page.expect_download() as download:
         page.get_by_role("button", name="Report (HTML)").click()

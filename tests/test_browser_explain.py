@@ -118,8 +118,8 @@ def test_the_ball_around_the_marked_voxel_stays_the_region_when_its_radius_grows
 def test_the_verdict_is_read_and_a_gate_opened(page):
     page.get_by_role("radio", name="Audit").or_(page.get_by_role("button", name="Audit")).first.click()
     page.get_by_text("The gates of one verdict").wait_for()
-    assert page.get_by_text("FAIL").first.is_visible()
-    assert page.get_by_text(re.compile("a marker in the corner moves the answer")).first.is_visible()
+    page.get_by_text("FAIL").first.wait_for()
+    page.get_by_text(re.compile("a marker in the corner moves the answer")).first.wait_for()
     page.get_by_test_id("stExpander").filter(has_text="The map lies on the criterion").locator("summary").click()
     page.get_by_text("Beside its controls").wait_for()
     page.locator('[aria-label*="the map 1.0"]').first.wait_for()
@@ -135,6 +135,7 @@ def test_a_review_is_sent_and_agreement_read(page, server):
     page.get_by_text("Your reading").wait_for()
     assert page.get_by_text("Tumour probability").count() == 0, "blind"
     page.get_by_label("Severity, %").fill("35")
+    page.get_by_text("I have seen neither").wait_for()
     for group in page.get_by_test_id("stButtonGroup").filter(has_text="Not assessable").all():
         group.get_by_text("Present", exact=True).click()
     page.get_by_text("I have seen neither").click()

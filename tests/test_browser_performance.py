@@ -60,6 +60,7 @@ def counts(rows: pd.DataFrame, threshold: float) -> str:
 
 def fields(page) -> list[str]:
     """What is drawn in the four fields, not what is told beside them."""
+    page.locator('[data-testid="stPlotlyChart"] .barlayer text').nth(3).wait_for()
     return page.locator('[data-testid="stPlotlyChart"] .barlayer text').all_text_contents()
 
 
@@ -76,7 +77,7 @@ def test_moving_the_threshold_moves_the_matrix_and_the_address_restores_it(page,
     assert len(before) == 4
     page.wait_for_function("before => JSON.stringify([...document.querySelectorAll('.barlayer text')]"
                            ".map(t => t.textContent)) !== before", arg=json.dumps(before))  # fmt: skip
-    assert "threshold=0.42" in page.url
+    page.wait_for_url(re.compile("threshold=0.42"))
     page.goto(page.url)
     page.locator(f'[aria-label="{counts(rows, 0.42)}"]').first.wait_for()
 
