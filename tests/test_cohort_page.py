@@ -48,6 +48,12 @@ def opened(monkeypatch=None, cohort: Path | None = None, query: dict[str, str] |
     return app
 
 
+def at_the_door(app: AppTest) -> AppTest:
+    """The page with "Open another cohort" unfolded: what is behind it is only made then."""
+    app.session_state["cohort_door"] = True
+    return app.run()
+
+
 def said(app: AppTest) -> str:
     return " ".join(str(e.value) for kind in ("markdown", "error", "warning", "info") for e in app.get(kind))
 
@@ -215,7 +221,7 @@ def test_one_case_with_results_cannot_be_put_on_a_plane(tmp_path, monkeypatch):
 
 def test_an_empty_table_is_a_sentence_and_the_page_lives(tmp_path, monkeypatch):
     (tmp_path / "cohort.csv").write_text("case_id,malignant\n", encoding="utf-8")
-    app = opened(monkeypatch, tmp_path / "cohort.csv")
+    app = at_the_door(opened(monkeypatch, tmp_path / "cohort.csv"))
     assert "has no rows with a case\\_id" in said(app)
     assert widget(app, "text_input", "cohort_folder")
 
@@ -237,7 +243,7 @@ def test_a_broken_result_is_a_sentence(tmp_path, monkeypatch):
 
 def test_a_folder_is_examined_and_opened(tmp_path):
     pd.DataFrame({"case_id": ["x", "y"], "age_years": ["4", "old"]}).to_csv(tmp_path / "cohort.csv", index=False)
-    app = opened()
+    app = at_the_door(opened())
     widget(app, "text_input", "cohort_folder").set_value(str(tmp_path))
     next(b for b in app.button if b.label == "Check the folder").click().run()
     problems = app.dataframe[-1].value
@@ -253,7 +259,7 @@ def test_a_folder_is_examined_and_opened(tmp_path):
 
 
 def test_an_uploaded_table_is_examined_and_its_missing_images_are_not_blamed():
-    app = opened()
+    app = at_the_door(opened())
     text = "case_id,mri_t1,malignant\nMueller_Anna,a/t1.nii,1\nb,a/t2.nii,7\n"
     app.file_uploader(key="cohort_upload").set_value(("Mueller.csv", text.encode(), "text/csv")).run()
     assert not app.exception

@@ -14,7 +14,12 @@ _FOUND = "cohort_examined"
 
 def show(*, unfold: bool) -> None:
     """An upload or a folder, what is wrong with it row by row, and a button to open it. unfold: it stands open."""
-    with st.expander("Open another cohort", icon=":material/folder_open:", expanded=unfold):
+    door = st.expander(
+        "Open another cohort", icon=":material/folder_open:", expanded=unfold, key="cohort_door", on_change="rerun"
+    )
+    with door:
+        if not door.open:  # an uploader takes the browser a tenth of a second
+            return
         st.markdown(
             "A cohort is a folder with a `cohort.csv`: one row a case, `case_id` and at least one image (`mri_t1`, "
             "`mri_t2`, `mri_stir`, `mri_adc`, `ct`, `pet`, `slide`), paths relative to the file, empty = missing."
