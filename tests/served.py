@@ -86,6 +86,13 @@ def served(folder: Path, **settings: str | None) -> Iterator[Served]:
         here.log, _ = process.communicate(timeout=30)
 
 
+def pick(page, field, words: str) -> None:
+    """Chooses in a select box by its words, once they are on offer: Enter before that would choose nothing."""
+    field.click()
+    field.fill(words)
+    page.get_by_role("option").filter(has_text=words).first.click()
+
+
 def still(page) -> None:
     """Until Streamlit runs nothing and no chart was drawn anew or moved for half a second."""
     places = """() => JSON.stringify([...document.querySelectorAll("[data-testid=stPlotlyChart] .main-svg")]

@@ -9,7 +9,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 from PIL import Image
-from served import CHROMIUM, NEEDS_CHROMIUM, WAIT_MS, WEBGL_FLAGS, served, still
+from served import CHROMIUM, NEEDS_CHROMIUM, WAIT_MS, WEBGL_FLAGS, pick, served, still
 
 from dashboard.viewers import bundle
 
@@ -39,10 +39,7 @@ def page(server):
         opened.on("request", lambda request: opened.fetched.append(request.url))
         opened.on("pageerror", lambda fault: opened.faults.append(str(fault)))
         opened.goto(f"{server}/case")
-        choice = opened.get_by_test_id("stSelectbox").locator("input").first
-        choice.click()
-        choice.fill(CASE)
-        opened.keyboard.press("Enter")
+        pick(opened, opened.get_by_test_id("stSelectbox").locator("input").first, CASE)
         opened.locator(".stage[data-ready]").wait_for()
         opened.locator(".stage[data-tiles]").wait_for()
         opened.get_by_text("Take it with you").wait_for()

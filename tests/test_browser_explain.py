@@ -9,7 +9,7 @@ from pathlib import Path
 import audited
 import numpy as np
 import pytest
-from served import CHROMIUM, NEEDS_CHROMIUM, ROOT, WAIT_MS, WEBGL_FLAGS, served
+from served import CHROMIUM, NEEDS_CHROMIUM, ROOT, WAIT_MS, WEBGL_FLAGS, pick, served
 from test_browser_case import click_at, mri, pixels, settled, slide, until
 
 from cmssd_core.reviews.store import open_at
@@ -57,10 +57,7 @@ def page(server):
 
 
 def choose(page, label: str, value: str) -> None:
-    field = page.get_by_test_id("stSelectbox").filter(has_text=label).locator("input").first
-    field.click()
-    field.fill(value)
-    page.keyboard.press("Enter")
+    pick(page, page.get_by_test_id("stSelectbox").filter(has_text=label).locator("input").first, value)
 
 
 def drawn(page) -> None:
@@ -70,10 +67,7 @@ def drawn(page) -> None:
 
 
 def test_a_chosen_method_is_drawn_on_both_viewers(page):
-    field = page.get_by_test_id("stSelectbox").locator("input").first
-    field.click()
-    field.fill(CASE)
-    page.keyboard.press("Enter")
+    pick(page, page.get_by_test_id("stSelectbox").locator("input").first, CASE)
     page.get_by_text("promises no sum").wait_for()
     drawn(page)
     for stage, number in ((mri(page), 0), (slide(page), 1)):

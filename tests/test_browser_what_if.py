@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import showcase
-from served import CHROMIUM, FLAGS, NEEDS_CHROMIUM, WAIT_MS, served, still
+from served import CHROMIUM, FLAGS, NEEDS_CHROMIUM, WAIT_MS, pick, served, still
 from tiny import tiny_cohort
 
 pytestmark = NEEDS_CHROMIUM
@@ -30,10 +30,7 @@ def page(address):
         opened = browser.new_page(viewport={"width": 1280, "height": 2400})
         opened.set_default_timeout(WAIT_MS)
         opened.goto(f"{address}/what_if")
-        choice = opened.get_by_test_id("stSelectbox").first.locator("input")
-        choice.click()
-        choice.fill("synth-00000")
-        opened.keyboard.press("Enter")
+        pick(opened, opened.get_by_test_id("stSelectbox").first.locator("input"), "synth-00000")
         opened.get_by_text("Nothing is changed yet").wait_for()
         opened.get_by_test_id("stTable").first.get_by_text("Gate at the biopsy site").wait_for()
         still(opened)
