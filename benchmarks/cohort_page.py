@@ -128,8 +128,7 @@ def on_server(table: Path, turns: int) -> dict[str, float]:
 def in_browser(table: Path, turns: int) -> dict[str, float]:
     """Seconds until one Chromium has drawn: the page (table and plane), and a filter (the count of cases follows).
 
-    Cold: neither server nor browser has seen it. Later: the third visit and on, when its profile keeps compiled
-    scripts.
+    Cold: neither server nor browser has seen it. Later: the third visit and on, when compiled scripts are kept.
     """
     from playwright.sync_api import sync_playwright
 
@@ -142,14 +141,9 @@ def in_browser(table: Path, turns: int) -> dict[str, float]:
     found: defaultdict[str, list[float]] = defaultdict(list)
     try:
         with sync_playwright() as driver:
-            browser = driver.chromium.launch_persistent_context(
-                table.parent / "profile",
-                executable_path=str(CHROMIUM),
-                args=FLAGS,
-                viewport={"width": 1280, "height": 900},
-            )
+            browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+            page = browser.new_page(viewport={"width": 1280, "height": 900})
             for turn in range(turns + 2):
-                page = browser.new_page()
                 _reached(page, f"http://127.0.0.1:{port}/")
                 page.get_by_text("This installation", exact=True).wait_for(timeout=120_000)
                 started = time.perf_counter()
@@ -169,7 +163,6 @@ def in_browser(table: Path, turns: int) -> dict[str, float]:
                     "before => ![...document.querySelectorAll('p')].some(p => p.innerText === before)", arg=before
                 )
                 found["filter"].append(time.perf_counter() - started)
-                page.close()
             browser.close()
     finally:
         server.send_signal(signal.SIGTERM)
