@@ -209,7 +209,7 @@ def _weights(settings: Settings) -> Check:
     if settings.weights is not None:
         paths, advice = [settings.weights], "set CMSSD_WEIGHTS to a .safetensors file of `cmssd train`, or unset it"
     else:
-        # NAME.calibration.safetensors and NAME.tiles.safetensors belong to weights and are none.
+        # NAME.calibration, NAME.tiles and NAME.sarcoma-mri.safetensors belong to weights and are none to choose.
         paths = sorted(path for path in SHIPPED_WEIGHTS.glob("*.safetensors") if len(path.suffixes) == 1)
         advice = "install again, or train with `cmssd train`"
         if not paths:

@@ -27,7 +27,7 @@ from cmssd_core.mri.prepare import onto
 from cmssd_core.types import Batch, BoolArray, Case, FloatArray, InputError, ModelOutput, Volume
 
 #: Weights that were adapted to real sarcomas; where they are not there, the predictor's usual ones serve.
-ADAPTED = weights_file.SHIPPED / "cmssd-compact-sarcoma-mri.safetensors"
+ADAPTED = weights_file.SHIPPED / "cmssd-compact.sarcoma-mri.safetensors"
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 MASK_WORDS = {"mask", "masks", "label", "labels", "labelstr", "labelsts", "seg", "segmentation", "gtv", "roi"}
 OTHER_MASKS = {"bone", "osteoid", "destruction"}  # of something that is no tumour
