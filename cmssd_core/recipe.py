@@ -71,11 +71,13 @@ class TrainSettings:
     between looks at the validation split in the last stage; patience: looks without improvement before it stops; the
     best weights are kept. checkpoint_every: steps between checkpoints. threads: of torch; a resumed run must use the
     same number to be bit-exact. n4: correct the bias field of the images it learns from. frozen: parameters whose names
-    begin so stay as they start (for ablations).
+    begin so stay as they start (for ablations). inputs: the size whose pixels are read instead of the size's own; by
+    "compact" the reference size learns from a quarter of the pixels, and a run with --init goes on at its own.
     """
 
     model: str = "cmssd"
     size: str = "compact"
+    inputs: str | None = None
     seed: int = 1
     stages: tuple[Stage, ...] = STAGES
     batch: int = 16

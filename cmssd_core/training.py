@@ -60,6 +60,8 @@ def train(
     """
     if settings.model not in MODELS or settings.size not in MODELS[settings.model].sizes:
         raise InputError(f"no model {settings.model} of size {settings.size}; see cmssd models")
+    if settings.inputs not in (None, *MODELS[settings.model].sizes):
+        raise InputError(f"inputs came as {settings.inputs}, expected a size of {settings.model}; see cmssd models")
     given = program or default_settings()
     preparing = given.model_copy(update={"n4": settings.n4})
     table = cohorts.read(cohort)
@@ -76,6 +78,8 @@ def train(
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
     model = MODELS[settings.model](settings.size)
+    if settings.inputs is not None:
+        model.spec = MODELS[settings.model](settings.inputs).spec
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not name.startswith(settings.frozen))
     tell = progress if progress and team.first else (lambda step, of, what: None)
