@@ -2,8 +2,8 @@
 
 Arms: prior (the mean mask of the other patients, laid on the image's frame: what cropping around the tumour gives
 away), untouched (the weights as they are), unet, scratch (CM-SSD from random weights), pretrained (CM-SSD from the
-weights). The last three get the same steps on the same slices with the same variations. Nothing is chosen on a
-held-back patient.
+weights); and the last three again as framed-*, learning what the image adds to the frame (cmssd_core/adapted.py). All
+that learn get the same steps on the same slices with the same variations. Nothing is chosen on a held-back patient.
 """
 
 from __future__ import annotations
@@ -16,23 +16,22 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from scipy import ndimage
 
+from cmssd_core import adapted, inference, segment, weights_file
 from cmssd_core import cohort as cohorts
-from cmssd_core import inference, segment, weights_file
 from cmssd_core.cases import prepare
 from cmssd_core.config import Settings
 from cmssd_core.finetune import FineTuneSettings, Scan, fine_tune
 from cmssd_core.models import MODELS
 from cmssd_core.models.base import InputSpec, Model
-from cmssd_core.mri.mask import place
+from cmssd_core.mri.mask import laid, place
 from cmssd_core.types import Batch, Case, ModelOutput, Volume, frozen
 
-ARMS = ("prior", "untouched", "unet", "scratch", "pretrained")
-COLUMNS = ("dice", "dice_with_prior", "dice_off_centre")
+FRAMED = "framed-"
+LEARNING = ("unet", "scratch", "pretrained")
+ARMS = ("prior", "untouched", *LEARNING, *(FRAMED + arm for arm in LEARNING))
+COLUMNS = ("dice", "dice_image_alone", "dice_off_centre")
 CUT_MM = 8.0  # what an off-centre cut leaves beside the tumour
-#: Half the slices a network learns from show tumour, which makes it find tumour likelier than it is by about this.
-BASE_ODDS = 0.5
 #: A U-Net by others on the same patients (MONAI, 2.5-D, 1,200 steps of 8 slices): mean over five held-back patients.
 KNOWN_UNET = 0.57
 
@@ -65,15 +64,26 @@ def cases_of(folder: Path) -> dict[str, Case]:
     return {str(row["case_id"]): cohorts.admit_row(row, folder) for _, row in table.iterrows()}
 
 
-def scan_of(case: Case, spec: InputSpec, program: Settings) -> Scan:
-    """A case as fine-tuning takes it: its first contrast and its mask on the prepared grid."""
+def scan_of(case: Case, spec: InputSpec, program: Settings, *, frame: np.ndarray | None = None) -> Scan:
+    """A case as fine-tuning takes it: its one contrast, its mask and what its frame says on the prepared grid."""
     volume, truth = case.inputs["mri"], case.truth.tumour
     grid = prepare(replace(case, inputs={"mri": volume}), spec=spec, settings=program).inputs["mri"]
     assert isinstance(volume, Volume)
     assert isinstance(grid, Volume)
     assert truth is not None
     mask = place(truth, volume.affine, like=grid)
-    return Scan(torch.tensor(np.array(grid.voxels[0])), torch.tensor(mask))
+    known = np.zeros(mask.shape, np.float32)
+    if frame is not None:
+        odds = adapted.log_odds(adapted.stretched(frame, truth.shape))
+        known = laid(odds, volume.affine, like=grid, outside=float(adapted.log_odds(np.zeros(1))[0]))
+    return Scan(torch.tensor(np.array(grid.voxels[0])), torch.tensor(mask), torch.tensor(known))
+
+
+def framed_scans(cases: list[Case], spec: InputSpec, program: Settings) -> list[Scan]:
+    """Scans with what the frame of the other cases says of each: of its own mask a scan must know nothing."""
+    masks = [case.truth.tumour for case in cases]
+    frames = [adapted.frame_of([m for m in masks if m is not own]) for own in masks]
+    return [scan_of(case, spec, program, frame=frame) for case, frame in zip(cases, frames, strict=True)]
 
 
 def off_centre(case: Case) -> Case:
@@ -104,59 +114,44 @@ def start(arm: str, weights: Path, contrast: str, seed: int) -> tuple[Model, str
     return fresh, f"{info.name}-random"
 
 
-def prior_map(case: Case, others: list[Case]) -> np.ndarray:
-    """The others' mean mask, each stretched over this image: it has seen no voxel of it, only where its edges lie."""
-    shape = case.truth.tumour.shape
-    masks = []
-    for other in others:
-        mask = other.truth.tumour.astype(np.float32)
-        zoom = [n / m for n, m in zip(shape, mask.shape, strict=True)]
-        moved = ndimage.zoom(mask, zoom, order=1, grid_mode=True, mode="nearest")
-        masks.append(moved)
-    return np.mean(masks, axis=0)
-
-
-def with_prior(probability: np.ndarray, prior: np.ndarray, others: list[Case]) -> np.ndarray:
-    """Bayes' rule: the network's odds times how much likelier than on average the frame makes tumour here."""
-    p, q = (np.clip(m, 0.02, 0.98) for m in (probability, prior))
-    base = np.mean([other.truth.tumour.mean() for other in others])
-    odds = p / (1 - p) * q / (1 - q) * (1 - base) / base * BASE_ODDS
-    return odds / (1 + odds)
-
-
 def one_fold(
     arm: str, held: str, cases: dict[str, Case], weights: Path, settings: FineTuneSettings, program: Settings
 ) -> dict[str, Any]:
     """Train an arm on all patients but one, and score it on that one."""
     began = time.perf_counter()
     others = [case for name, case in cases.items() if name != held]
-    case = cases[held]
+    case, cut = cases[held], off_centre(cases[held])
     contrast = case.inputs["mri"].contrasts[0]
     curve: list[float] = []
     found: dict[str, Any] = {"arm": arm, "patient": held, "trained_on": [name for name in cases if name != held]}
+    frame = adapted.frame_of([other.truth.tumour for other in others])
+    left = adapted.Adapted(frame=frame, contrast=contrast, learned_from=(), model_id="-")
     if arm == "prior":
         best = max(np.arange(0.2, 0.8, 0.1), key=lambda t: np.mean([_prior_dice(o, others, t) for o in others]))
-        maps = {"": prior_map(case, others) / (2 * best)}
+        maps = {"": adapted.stretched(frame, case.truth.tumour.shape) / (2 * best)}
         found["started_from"] = "none"
     else:
-        model, found["started_from"] = start(arm, weights, contrast, settings.seed)
+        framed, plain = arm.startswith(FRAMED), arm.removeprefix(FRAMED)
+        model, found["started_from"] = start(plain, weights, contrast, settings.seed)
         if arm != "untouched":
-            scans = [scan_of(other, model.spec, program) for other in others]
+            spec = model.spec
+            scans = framed_scans(others, spec, program) if framed else [scan_of(o, spec, program) for o in others]
             drawer = segment.drawer(model, contrast=contrast)
             curve = fine_tune(model, drawer, scans, settings=settings, progress=_tell(arm, held))
         info = weights_file.WeightsInfo(model="-", size="-", trained="-", spec=model.spec)
         predictor = inference.Predictor(model.eval(), "-", info, next(model.parameters()).device, "")
-        maps = {
-            "": segment.tumour_map(case, predictor, program=program, mirrored=True),
-            "_plain": segment.tumour_map(case, predictor, program=program, mirrored=False),
+        seen = {
+            name: segment.tumour_map(each, predictor, program=program, mirrored=True)
+            for name, each in {"": case, "_off_centre": cut}.items()
         }
-        maps["_with_prior"] = with_prior(maps[""], prior_map(case, others), others)
-        cut = off_centre(case)
-        maps["_off_centre"] = segment.tumour_map(cut, predictor, program=program, mirrored=True)
+        maps = dict(seen)
+        if framed:
+            for name in seen:
+                maps[name] = adapted.joined(seen[name], left.known(seen[name].shape, cut=True))
+            maps["_image_alone"] = adapted.joined(seen[""], left.known(seen[""].shape, cut=False))
     for suffix, probability in maps.items():
-        target = off_centre(case) if suffix == "_off_centre" else case
-        chosen = segment.SegmentSettings(largest=suffix != "_plain")
-        mask = segment.mask_of(probability, settings=chosen)
+        target = cut if suffix == "_off_centre" else case
+        mask = segment.mask_of(probability, settings=segment.SegmentSettings())
         scores = segment.overlap(mask, target.truth.tumour, target.inputs["mri"])
         found |= {f"{name}{suffix}": value for name, value in scores.items()}
     found["seconds"] = time.perf_counter() - began
@@ -165,8 +160,8 @@ def one_fold(
 
 
 def _prior_dice(case: Case, others: list[Case], threshold: float) -> float:
-    rest = [other for other in others if other is not case]
-    return segment.dice(prior_map(case, rest) >= threshold, case.truth.tumour)
+    frame = adapted.frame_of([other.truth.tumour for other in others if other is not case])
+    return segment.dice(adapted.stretched(frame, case.truth.tumour.shape) >= threshold, case.truth.tumour)
 
 
 def _tell(arm: str, held: str) -> Any:
@@ -202,7 +197,7 @@ def run(
 
 def fold_file(out: Path, arm: str, model_id: str, settings: FineTuneSettings, held: str) -> Path:
     """Where a fold's result lies: another start, budget or seed gets another folder."""
-    start_of = {"pretrained": model_id, "untouched": model_id}.get(arm, "any")
+    start_of = model_id if arm.removeprefix(FRAMED) in ("pretrained", "untouched") else "any"
     budget = "0" if arm in ("prior", "untouched") else f"{settings.steps}x{settings.slices}"
     seed = 0 if arm in ("prior", "untouched") else settings.seed
     return out / "mri" / f"{arm}-{start_of}-{budget}-seed{seed}" / f"{held}.json"
@@ -217,7 +212,7 @@ def table(out: Path) -> str:
         return "no fold is there yet"
     patients = sorted({name for arm in found.values() for name in arm})
     lines = [
-        "| arm | " + " | ".join(patients) + " | mean Dice | with the prior | cut off-centre | HD95 mm |",
+        "| arm | " + " | ".join(patients) + " | mean Dice | image alone | cut off-centre | HD95 mm |",
         "|---" * (len(patients) + 5) + "|",
     ]
     for name, arm in found.items():
@@ -248,12 +243,12 @@ def _mean(values: list[float], low: float = 0.0) -> str:
 
 
 def adapt(data: Path, weights: Path, to: Path, *, settings: FineTuneSettings) -> None:
-    """Weights fine-tuned on every patient of a folder, to be tried on others."""
-    cases = cases_of(data)
+    """Weights fine-tuned on every patient of a folder, and beside them what else they left (cmssd_core/adapted.py)."""
+    cases = list(cases_of(data).values())
     model, info, model_id = weights_file.load(weights)
-    contrast = next(iter(cases.values())).inputs["mri"].contrasts[0]
+    contrast = cases[0].inputs["mri"].contrasts[0]
     program = Settings(device="cpu")  # prepared as `cmssd evaluate` will prepare what comes later
-    scans = [scan_of(case, model.spec, program) for case in cases.values()]
+    scans = framed_scans(cases, model.spec, program)
     fine_tune(
         model, segment.drawer(model, contrast=contrast), scans, settings=settings, progress=_tell("adapted", "nobody")
     )
@@ -261,3 +256,11 @@ def adapt(data: Path, weights: Path, to: Path, *, settings: FineTuneSettings) ->
         f"{model_id}, then the {contrast} of {len(cases)} real sarcomas; draws a tumour, says nothing of malignancy; "
     )
     weights_file.save(model, to, info=replace(info, trained=words + "research use only"))
+    masks = [case.truth.tumour for case in cases]
+    left = adapted.Adapted(
+        frame=adapted.frame_of(masks),
+        contrast=contrast,
+        learned_from=tuple(adapted.fingerprint(mask) for mask in masks),
+        model_id=weights_file.load(to)[2],
+    )
+    adapted.save(left, adapted.path_of(to))

@@ -25,10 +25,13 @@ Drawer = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """A prepared scan of one contrast and its mask: image float32, mask bool, both (slice, y, x)."""
+    """A prepared scan of one contrast: image float32, its mask bool, and what is known before one looks, log odds
+    float32 that are added to the network's logits; all (slice, y, x).
+    """
 
     image: Tensor
     mask: Tensor
+    known: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +70,8 @@ def fine_tune(
 ) -> list[float]:
     """Teach `network`, which `drawer` calls, the masks of the scans, in place; gives the loss of each step.
 
-    Loss: binary cross-entropy and 1 - Dice over the slices of a step. What step n draws depends on (seed, n) alone.
+    Loss: binary cross-entropy and 1 - Dice over the slices of a step, of the logits and what was known. What step n
+    draws depends on (seed, n) alone.
     """
     groups = [
         {"params": [p for p in network.parameters() if (p.ndim < 2) == free], "weight_decay": decay}
@@ -80,12 +84,12 @@ def fine_tune(
     network.train()
     for step in range(settings.steps):
         rng = np.random.default_rng([settings.seed, step])
-        images, masks = (part.to(device) for part in draw(scans, rng=rng, settings=settings))
+        images, masks, known = (part.to(device) for part in draw(scans, rng=rng, settings=settings))
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * _rate(step, settings)
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.amp == "bf16"):
             logits = drawer(images)
-        logits = logits.float()
+        logits = logits.float() + known
         flat = masks.flatten(0, 1)
         overlap = soft_dice_loss(logits.sigmoid().reshape(1, -1), flat.reshape(1, -1)).mean()
         value = F.binary_cross_entropy_with_logits(logits.flatten(0, 1), flat) + overlap
@@ -113,15 +117,15 @@ def _rate(step: int, settings: FineTuneSettings) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - settings.warmup) / max(1, settings.steps - settings.warmup)))
 
 
-def draw(scans: list[Scan], *, rng: np.random.Generator, settings: FineTuneSettings) -> tuple[Tensor, Tensor]:
-    """A step's images (case, slice, 3, y, x) and masks (case, slice, y, x), each case varied in one way of its own.
+def draw(scans: list[Scan], *, rng: np.random.Generator, settings: FineTuneSettings) -> tuple[Tensor, Tensor, Tensor]:
+    """A step's images (case, slice, 3, y, x), masks and known log odds (case, slice, y, x), each case varied in a way.
 
     How many slices come from one case changes from step to step, from one to all: a network that looks at a case as a
     whole must not learn how many slices a case has.
     """
     together = int(rng.choice([n for n in (1, 2, 4, 8) if settings.slices % n == 0]))
     cases = [scans[i] for i in _evenly(rng, len(scans), settings.slices // together)]
-    images, masks = [], []
+    drawn: list[tuple[Tensor, Tensor, Tensor]] = []
     for scan in cases:
         with_tumour = np.flatnonzero(scan.mask.flatten(1).any(1).numpy())
         chosen = [
@@ -132,10 +136,11 @@ def draw(scans: list[Scan], *, rng: np.random.Generator, settings: FineTuneSetti
         ]
         index = torch.tensor(chosen)[:, None] + torch.tensor([-1, 0, 1])
         image = scan.image[index.clamp(0, len(scan.image) - 1)]  # (slice, 3, y, x)
-        image, mask = _turned(image, scan.mask[torch.tensor(chosen)].float(), rng, settings)
-        images.append(_shaded(image, rng, settings))
-        masks.append(mask)
-    return torch.stack(images), torch.stack(masks)
+        maps = torch.stack([scan.mask[index[:, 1]].float(), scan.known[index[:, 1]]], dim=1)
+        image, maps = _turned(image, maps, rng, settings)
+        drawn.append((_shaded(image, rng, settings), (maps[:, 0] >= 0.5).float(), maps[:, 1]))
+    images, masks, known = (torch.stack(parts) for parts in zip(*drawn, strict=True))
+    return images, masks, known
 
 
 def _evenly(rng: np.random.Generator, count: int, wanted: int) -> list[int]:
@@ -143,8 +148,8 @@ def _evenly(rng: np.random.Generator, count: int, wanted: int) -> list[int]:
     return [int(i) for i in np.concatenate(rounds)[:wanted]]
 
 
-def _turned(image: Tensor, mask: Tensor, rng: np.random.Generator, settings: FineTuneSettings) -> tuple[Tensor, Tensor]:
-    """Mirrored, rotated, scaled and shifted in the plane; beyond the slice stands its air."""
+def _turned(image: Tensor, maps: Tensor, rng: np.random.Generator, settings: FineTuneSettings) -> tuple[Tensor, Tensor]:
+    """Both mirrored, rotated, scaled and shifted in the plane alike; beyond the slice stands each channel's least."""
     angle = math.radians(settings.turn_deg) * float(rng.uniform(-1, 1))
     size = math.exp(settings.scale * float(rng.standard_normal()))
     mirror = [float(rng.choice([-1.0, 1.0])) for _ in range(2)]
@@ -152,10 +157,9 @@ def _turned(image: Tensor, mask: Tensor, rng: np.random.Generator, settings: Fin
     cos, sin = math.cos(angle) / size, math.sin(angle) / size
     theta = torch.tensor([[cos * mirror[0], -sin * mirror[1], shift[0]], [sin * mirror[0], cos * mirror[1], shift[1]]])
     grid = F.affine_grid(theta.expand(len(image), 2, 3), [len(image), 1, *image.shape[-2:]], align_corners=False)
-    air = image.min()
+    air, least = image.min(), maps.amin((0, 2, 3), keepdim=True)
     moved = F.grid_sample(image - air, grid, align_corners=False) + air
-    target = F.grid_sample(mask[:, None], grid, align_corners=False)[:, 0]
-    return moved, (target >= 0.5).float()
+    return moved, F.grid_sample(maps - least, grid, align_corners=False) + least
 
 
 def _shaded(image: Tensor, rng: np.random.Generator, settings: FineTuneSettings) -> Tensor:

@@ -15,8 +15,9 @@ import torch
 from scipy import ndimage
 from scipy.stats import t as student
 
+from cmssd_core import adapted, inference, weights_file
 from cmssd_core import cohort as cohorts
-from cmssd_core import inference, weights_file
+from cmssd_core.adapted import Adapted
 from cmssd_core.cases import collate, prepare
 from cmssd_core.config import Settings
 from cmssd_core.config import settings as default_settings
@@ -34,6 +35,7 @@ OTHER_MASKS = {"bone", "osteoid", "destruction"}  # of something that is no tumo
 IMAGE_WORDS = {"image", "images", "img", "imagestr", "imagests", "scan", "mr", "mri", "0000"}
 COLUMN_OF = {"t1": "mri_t1", "t1w": "mri_t1", "t2": "mri_t2", "t2w": "mri_t2", "t2fs": "mri_t2", "stir": "mri_stir"}
 COLUMN_OF |= {"adc": "mri_adc", "ct": "ct", "pet": "pet", "pt": "pet", "suv": "pet"}
+ALONE = "dice_image_alone"
 LAYOUT = "NAME_image.nii.gz beside NAME_mask.nii.gz, one folder a patient or all in one, or imagesTr and labelsTr"
 
 
@@ -86,14 +88,17 @@ def are_pairs(source: Path) -> bool:
 def in_words(told: dict[str, Any]) -> list[str]:
     """The figures of `evaluate` as lines for a terminal."""
     lines = [f"{case['case_id']}: Dice {case['dice']:.3f}, HD95 {case['hd95_mm']:.0f} mm" for case in told["cases"]]
-    for name, label in (("dice", "Dice"), ("iou", "IoU"), ("hd95_mm", "HD95 mm")):
+    titles = {"dice": "Dice", ALONE: "Dice, image alone", "iou": "IoU", "hd95_mm": "HD95 mm"}
+    for name, label in titles.items():
+        if name not in told:
+            continue
         found = told[name]
         doubt = (
             "too few patients for an interval" if found["low"] is None else f"{found['low']:.3f} to {found['high']:.3f}"
         )
         lines.append(f"{label}: {found['value']:.3f} ({doubt}; {found['n']} patients)")
     lines += [f"refused {row['case_id']}: {row['why']}" for row in told["refused"]]
-    return [*lines, f"{told['model_id']}, trained on {told['trained']}"]
+    return [*lines, *told["remarks"], f"{told['model_id']}, trained on {told['trained']}"]
 
 
 def _stem(path: Path) -> str:
@@ -223,10 +228,11 @@ def evaluate(
 ) -> dict[str, Any]:
     """Dice, IoU and HD95 of a model's tumour mask on image and mask pairs: a folder (see `pairs`), or a cohort.
 
-    Gives JSON-able {"kind", "model_id", "trained", "dice", "iou", "hd95_mm": {value, low, high, n}, "cases": [{case_id,
-    patient_id, ...}], "refused": [{case_id, why}]}; intervals are Student's over patients. weights: None = those of the
-    settings, else ADAPTED where it is there, else the shipped ones. split: of a cohort, see `cohort.of_split`. Raises
-    InputError where there is nothing to score.
+    Gives JSON-able {"kind", "model_id", "trained", "dice", "iou", "hd95_mm": {value, low, high, n}, "remarks", "cases":
+    [{case_id, patient_id, ...}], "refused": [{case_id, why}]}; intervals are Student's over patients. Beside adapted
+    weights (adapted.py) the frame of a scan cut around its tumour is used, and the Dice without it stands beside.
+    weights: None = those of the settings, else ADAPTED where it is there, else the shipped ones. split: of a cohort,
+    see `cohort.of_split`. Raises InputError where there is nothing to score.
     """
     has_table = not source.is_dir() or (source / "cohort.csv").is_file()
     table, root = (cohorts.read(source), source if source.is_dir() else source.parent) if has_table else (None, source)
@@ -235,13 +241,15 @@ def evaluate(
     if table.empty:
         raise InputError(f"{source.name} has no row with a tumour_mask or lesion_mask; expected a mask; add the column")
     program = program or default_settings()
-    predictor = inference.load(weights or program.weights or (ADAPTED if ADAPTED.is_file() else None), settings=program)
+    chosen = weights or program.weights or (ADAPTED if ADAPTED.is_file() else weights_file.DEFAULT)
+    predictor = inference.load(chosen, settings=program)
+    left = adapted.load(adapted.path_of(chosen), model_id=predictor.model_id)
     settings = settings or SegmentSettings()
     rows: list[dict[str, Any]] = []
     refused: list[dict[str, str]] = []
     for done, (_, row) in enumerate(table.iterrows(), start=1):
         try:
-            figures = _scored(row, root, predictor, settings=settings, program=program)
+            figures = _scored(row, root, predictor, left, settings=settings, program=program)
             rows.append({"case_id": str(row["case_id"]), "patient_id": str(row["patient_id"]), **figures})
         except InputError as problem:
             refused.append({"case_id": str(row["case_id"]), "why": str(problem)})
@@ -249,26 +257,72 @@ def evaluate(
             progress(done, len(table))
     if not rows:
         raise InputError(f"no case could be scored; of {refused[0]['case_id']} it was said: {refused[0]['why']}")
-    by_patient = pd.DataFrame(rows).groupby("patient_id")[["dice", "iou", "hd95_mm"]].mean()
-    return {
+    names = [name for name in ("dice", "iou", "hd95_mm", ALONE) if name in rows[0]]
+    by_patient = pd.DataFrame(rows).groupby("patient_id")[names].mean()
+    told: dict[str, Any] = {
+        name: asdict(patient_mean(by_patient[name].tolist(), high=np.inf if name == "hd95_mm" else 1.0))
+        for name in names
+    }
+    return told | {
         "kind": "segmentation",
         "model_id": predictor.model_id,
         "trained": predictor.trained,
-        "dice": asdict(patient_mean(by_patient["dice"].tolist())),
-        "iou": asdict(patient_mean(by_patient["iou"].tolist())),
-        "hd95_mm": asdict(patient_mean(by_patient["hd95_mm"].tolist(), high=np.inf)),
+        "remarks": _remarks(rows, left),
         "cases": rows,
         "refused": refused,
     }
 
 
+def _remarks(rows: list[dict[str, Any]], left: Adapted | None) -> list[str]:
+    """What a reader of the figures must know of these scans, in sentences."""
+    if left is None:
+        return []
+    n, said = len(rows), []
+    cut, known, others = (sum(bool(row[name]) for row in rows) for name in ("cut", "learned_from", "other_contrast"))
+    if known:
+        said.append(f"{known} of {n} scans are among those the weights learned from: figures that hold them flatter")
+    if cut:
+        said.append(
+            f"{cut} of {n} scans look cut around the tumour; where their edges lie was taken as a reader's box, which "
+            f"by itself overlaps with much of a tumour; {ALONE} is without it"
+        )
+    if others:
+        said.append(f"{others} of {n} scans have no {left.contrast}, the one contrast these weights learned")
+    return said
+
+
 def _scored(
-    row: pd.Series[Any], root: Path, predictor: inference.Predictor, *, settings: SegmentSettings, program: Settings
-) -> dict[str, float]:
+    row: pd.Series[Any],
+    root: Path,
+    predictor: inference.Predictor,
+    left: Adapted | None,
+    *,
+    settings: SegmentSettings,
+    program: Settings,
+) -> dict[str, Any]:
     case = cohorts.admit_row(row, root)
     truth = case.truth.tumour if case.truth.tumour is not None else case.truth.lesion
     volume = case.inputs.get("mri")
     if truth is None or not isinstance(volume, Volume):
         raise InputError(f"case {row['case_id']} has a mask and no MRI; expected both; fill in an mri_ column")
-    found = tumour_map(case, predictor, program=program, mirrored=settings.mirrored)
-    return overlap(mask_of(found, settings=settings), truth, volume)
+    if left is None:
+        found = tumour_map(case, predictor, program=program, mirrored=settings.mirrored)
+        return overlap(mask_of(found, settings=settings), truth, volume)
+    other = left.contrast not in volume.contrasts
+    volume = volume if other else _one_contrast(volume, left.contrast)
+    found = tumour_map(Case(case.id, {"mri": volume}), predictor, program=program, mirrored=settings.mirrored)
+    cut = adapted.is_cut(volume)
+    masks = {
+        how: mask_of(adapted.joined(found, left.known(truth.shape, cut=how)), settings=settings) for how in {cut, False}
+    }
+    return overlap(masks[cut], truth, volume) | {
+        ALONE: dice(masks[False], truth),
+        "cut": cut,
+        "learned_from": adapted.fingerprint(truth) in left.learned_from,
+        "other_contrast": other,
+    }
+
+
+def _one_contrast(volume: Volume, contrast: str) -> Volume:
+    index = volume.contrasts.index(contrast)
+    return replace(volume, voxels=volume.voxels[index : index + 1], contrasts=(contrast,))

@@ -142,7 +142,8 @@ def disc(n: int, *, shift: int = 0) -> Scan:
     y, x = np.mgrid[:32, :32]
     mask = np.stack([(y - 16 - shift) ** 2 + (x - 14) ** 2 < 36] * n)
     mask[0] = False
-    return Scan(torch.tensor(np.where(mask, 2.0, -0.5), dtype=torch.float32), torch.tensor(mask))
+    image = torch.tensor(np.where(mask, 2.0, -0.5), dtype=torch.float32)
+    return Scan(image, torch.tensor(mask), torch.where(torch.tensor(mask), 3.0, -2.0))
 
 
 STILL = FineTuneSettings(gamma=0, shade=0, noise=0, slices=8)
@@ -150,7 +151,7 @@ STILL = FineTuneSettings(gamma=0, shade=0, noise=0, slices=8)
 
 def test_masks_move_with_their_images() -> None:
     for seed in range(8):
-        images, masks = draw([disc(5), disc(5, shift=4)], rng=np.random.default_rng(seed), settings=STILL)
+        images, masks, known = draw([disc(5), disc(5, shift=4)], rng=np.random.default_rng(seed), settings=STILL)
         assert images.shape[0] * images.shape[1] == 8
         assert images.shape[2] == 3
         for case_images, case_masks in zip(images, masks, strict=True):
@@ -158,6 +159,7 @@ def test_masks_move_with_their_images() -> None:
             middle = (bright.max() + bright.min()) / 2
             if case_masks.any():
                 assert ((bright > middle) != (case_masks > 0.5)).float().mean() < 0.02
+        assert ((known > 0.5) != (masks > 0.5)).float().mean() < 0.02
 
 
 def test_what_a_step_draws_depends_on_its_generator_alone() -> None:

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from cmssd_core.mri.itk import to_image
 from cmssd_core.mri.nifti import whole
-from cmssd_core.types import Affine, BoolArray, InputError, Volume, frozen
+from cmssd_core.types import Affine, BoolArray, FloatArray, InputError, Volume, frozen
 
 
 def read_mask(path: Path, *, like: Volume) -> BoolArray:
@@ -38,8 +38,13 @@ def read_mask(path: Path, *, like: Volume) -> BoolArray:
 
 def place(mask: BoolArray, affine: Affine, *, like: Volume) -> BoolArray:
     """A mask (z, y, x) on another grid of the same space: linear, then at least one half."""
-    grid = to_image(np.zeros(like.voxels.shape[1:], dtype=np.uint8), like.affine)
-    share = to_image(mask.astype(np.float32), affine)
-    moved = sitk.GetArrayFromImage(sitk.Resample(share, grid, sitk.Transform(), sitk.sitkLinear, 0.0))
-    placed: BoolArray = moved >= 0.5
+    placed: BoolArray = laid(mask.astype(np.float32), affine, like=like, outside=0.0) >= 0.5
     return placed
+
+
+def laid(values: FloatArray, affine: Affine, *, like: Volume, outside: float) -> FloatArray:
+    """Values (z, y, x) on another grid of the same space, linear; `outside` where they do not reach."""
+    grid = to_image(np.zeros(like.voxels.shape[1:], dtype=np.uint8), like.affine)
+    moved = sitk.Resample(to_image(values, affine), grid, sitk.Transform(), sitk.sitkLinear, outside)
+    there: FloatArray = sitk.GetArrayFromImage(moved)
+    return there
