@@ -417,3 +417,13 @@ def test_a_run_can_start_from_other_weights(finished: Path, cohort: Path, tmp_pa
             settings=replace(run, size="reference"),
             init=finished / "weights.safetensors",
         )
+
+
+def test_a_run_may_read_the_pixels_of_another_size(cohort: Path, tmp_path: Path) -> None:
+    """The weights say so, and so what reads them prepares the same pixels."""
+    other = replace(TINY_RUN, stages=ALONE[:1], inputs="reference")
+    _, info, _ = load(train(cohort, tmp_path / "run", settings=other))
+    assert info.name == "cmssd-compact"
+    assert info.spec == CMSSD("reference").spec != CMSSD("compact").spec
+    with pytest.raises(InputError, match="inputs came as huge, expected a size of cmssd"):
+        train(cohort, tmp_path / "other", settings=replace(TINY_RUN, inputs="huge"))
