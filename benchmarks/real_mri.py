@@ -74,8 +74,8 @@ def scan_of(case: Case, spec: InputSpec, program: Settings, *, frame: np.ndarray
     mask = place(truth, volume.affine, like=grid)
     known = np.zeros(mask.shape, np.float32)
     if frame is not None:
-        odds = adapted.log_odds(adapted.stretched(frame, truth.shape))
-        known = laid(odds, volume.affine, like=grid, outside=float(adapted.log_odds(np.zeros(1))[0]))
+        odds = adapted.known_of(frame, truth.shape)
+        known = laid(odds, volume.affine, like=grid, outside=float(odds.min()))
     return Scan(torch.tensor(np.array(grid.voxels[0])), torch.tensor(mask), torch.tensor(known))
 
 
@@ -147,10 +147,11 @@ def one_fold(
         maps = dict(seen)
         if framed:
             for name in seen:
-                maps[name] = adapted.joined(seen[name], left.known(seen[name].shape, cut=True))
-            maps["_image_alone"] = adapted.joined(seen[""], left.known(seen[""].shape, cut=False))
+                maps[name] = adapted.joined(seen[name], left.known(seen[name].shape))
+            maps["_image_alone"] = seen[""]
+            maps["_image_alone_off_centre"] = seen["_off_centre"]
     for suffix, probability in maps.items():
-        target = cut if suffix == "_off_centre" else case
+        target = cut if suffix.endswith("_off_centre") else case
         mask = segment.mask_of(probability, settings=segment.SegmentSettings())
         scores = segment.overlap(mask, target.truth.tumour, target.inputs["mri"])
         found |= {f"{name}{suffix}": value for name, value in scores.items()}

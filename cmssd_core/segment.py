@@ -311,12 +311,11 @@ def _scored(
     other = left.contrast not in volume.contrasts
     volume = volume if other else _one_contrast(volume, left.contrast)
     found = tumour_map(Case(case.id, {"mri": volume}), predictor, program=program, mirrored=settings.mirrored)
+    alone = mask_of(found, settings=settings)
     cut = adapted.is_cut(volume)
-    masks = {
-        how: mask_of(adapted.joined(found, left.known(truth.shape, cut=how)), settings=settings) for how in {cut, False}
-    }
-    return overlap(masks[cut], truth, volume) | {
-        ALONE: dice(masks[False], truth),
+    mask = mask_of(adapted.joined(found, left.known(truth.shape)), settings=settings) if cut else alone
+    return overlap(mask, truth, volume) | {
+        ALONE: dice(alone, truth),
         "cut": cut,
         "learned_from": adapted.fingerprint(truth) in left.learned_from,
         "other_contrast": other,
