@@ -74,7 +74,7 @@ def scan_of(case: Case, spec: InputSpec, program: Settings, *, frame: np.ndarray
     mask = place(truth, volume.affine, like=grid)
     known = np.zeros(mask.shape, np.float32)
     if frame is not None:
-        odds = adapted.known_of(frame, truth.shape)
+        odds = adapted.log_odds(adapted.stretched(frame, truth.shape))
         known = laid(odds, volume.affine, like=grid, outside=float(odds.min()))
     return Scan(torch.tensor(np.array(grid.voxels[0])), torch.tensor(mask), torch.tensor(known))
 

@@ -1,7 +1,7 @@
 """What fine-tuning on scans leaves beside the weights: the contrast learned, whose scans, what a cut scan's edges say.
 
 A scan cut around a lesion is a reader's box: its frame alone says much of where to look. So the network learns what the
-image adds to that (the frame's log odds are an offset of its logits) and, half of the time, to do without.
+image adds to that: the frame's log odds are an offset of its logits. A scan that is not cut is read at even odds.
 """
 
 from __future__ import annotations
@@ -43,13 +43,8 @@ class Adapted:
     model_id: str
 
     def known(self, shape: tuple[int, ...]) -> FloatArray:
-        """How much likelier than anywhere tumour is at a place of a cut scan, log odds float32 (z, y, x)."""
-        return known_of(self.frame, shape)
-
-
-def known_of(frame: FloatArray, shape: tuple[int, ...]) -> FloatArray:
-    """The log odds of a frame stretched over a scan, less those of its mean: 0 = as likely as anywhere."""
-    return log_odds(stretched(frame, shape)) - log_odds(frame.mean(keepdims=True))
+        """Log odds of tumour at each place of a cut scan before one looks, float32 (z, y, x)."""
+        return log_odds(stretched(self.frame, shape))
 
 
 def frame_of(masks: list[BoolArray]) -> FloatArray:

@@ -25,8 +25,8 @@ Drawer = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """A prepared scan of one contrast: image float32, its mask bool, and what is known before one looks: how much
-    likelier than anywhere a place is, log odds float32 that are added to the network's logits; all (slice, y, x).
+    """A prepared scan of one contrast: image float32, its mask bool, and what is known before one looks:
+    log odds float32 that are added to the network's logits, 0 = nothing; all (slice, y, x).
     """
 
     image: Tensor
@@ -39,9 +39,8 @@ class FineTuneSettings:
     """steps of `slices` slices each; half of them show tumour. learning_rate: at the top of the cosine.
 
     turn_deg, scale, shift: largest rotation, spread of the logarithm of the size, shift as a share of the slice. gamma,
-    shade, noise: spread of the exponent, of the smooth field and of the noise on intensities. blind: share of cases
-    shown without what is known of them, so that the network can do without. mean_over: steps the running mean of the
-    weights remembers. clip: largest norm of the gradient. amp: "bf16" or "off", as in training.
+    shade, noise: spread of the exponent, of the smooth field and of the noise on intensities. mean_over: steps the
+    running mean of the weights remembers. clip: largest norm of the gradient. amp: "bf16" or "off", as in training.
     """
 
     steps: int = 1200
@@ -57,7 +56,6 @@ class FineTuneSettings:
     gamma: float = 0.3
     shade: float = 0.3
     noise: float = 0.1
-    blind: float = 0.5
     amp: str = "bf16"
     seed: int = 1
 
@@ -138,14 +136,11 @@ def draw(scans: list[Scan], *, rng: np.random.Generator, settings: FineTuneSetti
         ]
         index = torch.tensor(chosen)[:, None] + torch.tensor([-1, 0, 1])
         image = scan.image[index.clamp(0, len(scan.image) - 1)]  # (slice, 3, y, x)
-        known = scan.known[index[:, 1]]
-        if known.any() and rng.random() < settings.blind:
-            known = torch.zeros_like(known)
-        maps = torch.stack([scan.mask[index[:, 1]].float(), known], dim=1)
+        maps = torch.stack([scan.mask[index[:, 1]].float(), scan.known[index[:, 1]]], dim=1)
         image, maps = _turned(image, maps, rng, settings)
         drawn.append((_shaded(image, rng, settings), (maps[:, 0] >= 0.5).float(), maps[:, 1]))
-    images, masks, offsets = (torch.stack(parts) for parts in zip(*drawn, strict=True))
-    return images, masks, offsets
+    images, masks, known = (torch.stack(parts) for parts in zip(*drawn, strict=True))
+    return images, masks, known
 
 
 def _evenly(rng: np.random.Generator, count: int, wanted: int) -> list[int]:
