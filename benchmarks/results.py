@@ -1,9 +1,10 @@
 """The table and the figures of docs/results.md, from the metrics.json that cmssd evaluate wrote.
 
-    python -m benchmarks.results --same DIR [--shifted NAME=DIR ...] [--baselines DIR] --figures docs/images
+    python -m benchmarks.results [--same DIR] [--shifted NAME=DIR ...] [--damaged DIR] [--baselines DIR]
+        --figures docs/images
 
---same: evaluated on a cohort like the training's, of another seed, with --corruptions; --shifted: on other centres;
---baselines: with --against.
+--same: evaluated on a cohort like the training's, of another seed; --shifted: on other centres; --damaged: with
+--corruptions; --baselines: with --against. Each part is made of what is given.
 Prints markdown; writes roc.svg, confusion.svg, robustness_slide.svg, robustness_mri.svg and alpha.svg.
 """
 
@@ -111,8 +112,7 @@ def robustness(told: Told) -> list[str]:
 
 
 def figures(told: Told, folder: Path) -> None:
-    """The SVG figures of one evaluation."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """The ROC curves and the confusion matrix of one evaluation as SVG."""
     by = told["by_modality"]
     curves = {"both": told, "MRI alone": by["mri_only"], "H&E alone": by["he_only"], **told["against"]}
     drawn = [Series(name=f"{n} {words(t['auc'])}", points=t["roc"]) for n, t in curves.items() if t["roc"]]
@@ -120,12 +120,16 @@ def figures(told: Told, folder: Path) -> None:
                                      y=Axis(low=0, high=1, label="sensitivity", ticks=UNIT),
                                      guides=[((0, 0), (1, 1))], says="ROC curves", legend=False),
            [s.name for s in drawn])  # fmt: skip
+    _confusion(folder / "confusion.svg", told["confusion"])
+
+
+def damage_figures(told: Told, folder: Path) -> None:
+    """Accuracy and alpha by level of each corruption as SVG."""
     for modality, name in (("he", "robustness_slide"), ("mri", "robustness_mri")):
         kinds = {n: levels for n, levels in told["corruptions"].items() if CORRUPTIONS[n].modality == modality}
         _curves(folder / f"{name}.svg", kinds, "accuracy", "accuracy")
         if modality == "he":
             _curves(folder / "alpha.svg", kinds, "gate_mean", "mean alpha (1 = all MRI)")
-    _confusion(folder / "confusion.svg", told["confusion"])
 
 
 def _curves(path: Path, kinds: Mapping[str, Sequence[Told]], key: str, label: str) -> None:
@@ -184,21 +188,30 @@ def _write(path: Path, svg: str, names: Sequence[str]) -> None:
 
 def main() -> None:
     given = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    given.add_argument("--same", type=Path, required=True)
+    given.add_argument("--same", type=Path)
     given.add_argument("--shifted", nargs="*", default=[])
+    given.add_argument("--damaged", type=Path)
     given.add_argument("--baselines", type=Path)
     given.add_argument("--figures", type=Path, required=True)
     asked = given.parse_args()
-    folders = {"same distribution": asked.same} | {
-        n: Path(d) for n, d in (pair.split("=", 1) for pair in asked.shifted)
-    }
-    told = {name: json.loads((folder / "metrics.json").read_text(encoding="utf-8")) for name, folder in folders.items()}
-    first = told["same distribution"]
-    figures(first, asked.figures)
-    print("\n".join([*table(told), "", *robustness(first)]))
+    asked.figures.mkdir(parents=True, exist_ok=True)
+    if asked.same:
+        folders = {"same distribution": asked.same} | {
+            n: Path(d) for n, d in (pair.split("=", 1) for pair in asked.shifted)
+        }
+        told = {name: _told(folder) for name, folder in folders.items()}
+        figures(told["same distribution"], asked.figures)
+        print("\n".join([*table(told), ""]))
+    if asked.damaged:
+        damage_figures(_told(asked.damaged), asked.figures)
+        print("\n".join([*robustness(_told(asked.damaged)), ""]))
     if asked.baselines:
-        beside = json.loads((asked.baselines / "metrics.json").read_text(encoding="utf-8"))
-        print("\n".join(["", *baselines(beside)]))
+        print("\n".join(baselines(_told(asked.baselines))))
+
+
+def _told(folder: Path) -> Told:
+    told: Told = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return told
 
 
 if __name__ == "__main__":
