@@ -225,7 +225,7 @@ def table(out: Path) -> str:
         "",
         f"A MONAI U-Net by others, trained alike, scored {KNOWN_UNET} on average over five of these patients.",
     ]
-    taught = [name for name in found if name.startswith("pretrained")]
+    taught = [name for name in found if name.removeprefix(FRAMED).startswith("pretrained")]
     for one in taught:
         for other in found:
             both = sorted(set(found[one]) & set(found[other]))
