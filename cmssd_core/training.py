@@ -60,8 +60,6 @@ def train(
     """
     if settings.model not in MODELS or settings.size not in MODELS[settings.model].sizes:
         raise InputError(f"no model {settings.model} of size {settings.size}; see cmssd models")
-    if settings.inputs not in (None, *MODELS[settings.model].sizes):
-        raise InputError(f"inputs came as {settings.inputs}, expected a size of {settings.model}; see cmssd models")
     given = program or default_settings()
     preparing = given.model_copy(update={"n4": settings.n4})
     table = cohorts.read(cohort)
@@ -71,6 +69,7 @@ def train(
         raise InputError("the cohort has no row with split = train; expected a split column; add it")
     kind = MODELS[settings.model]
     settings = for_needs(settings, kind.needs, kind.optional, judges_damage=kind.judges_damage)
+    spec = None if settings.inputs is None else _spec_of(settings.inputs, settings)
     team = _Team()
     device = chosen_device(given)
     if team.first:
@@ -78,8 +77,8 @@ def train(
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
     model = MODELS[settings.model](settings.size)
-    if settings.inputs is not None:
-        model.spec = MODELS[settings.model](settings.inputs).spec
+    if spec is not None:
+        model.spec = spec
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not name.startswith(settings.frozen))
     tell = progress if progress and team.first else (lambda step, of, what: None)
@@ -147,6 +146,19 @@ def _finish(model: Model, out: Path, root: Path, cases: int, settings: TrainSett
     info = WeightsInfo(model=settings.model, size=settings.size, trained=trained, spec=model.spec)
     save(model, out / "weights.safetensors", info=info)
     (out / "curves.html").write_text(curves.render(out), encoding="utf-8")
+
+
+def _spec_of(size: str, settings: TrainSettings) -> InputSpec:
+    """The pixels of another size, of the same contrasts."""
+    kind = MODELS[settings.model]
+    contrasts = kind(settings.size).spec.contrasts
+    spec = kind(size).spec if size in kind.sizes else None
+    if spec is None or spec.contrasts != contrasts:
+        raise InputError(
+            f"inputs came as {size}, expected a size of {settings.model} that reads {', '.join(contrasts)}; see cmssd "
+            "models"
+        )
+    return spec
 
 
 def _start(model: Model, init: Path | None, paths: list[Path], settings: TrainSettings, device: torch.device) -> None:
