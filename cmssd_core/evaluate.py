@@ -87,20 +87,21 @@ def features(rows: pd.DataFrame) -> pd.DataFrame:
 def in_words(told: Metrics) -> list[str]:
     """The main figures, a line each, for a terminal."""
     names = {"accuracy": "accuracy", "auc": "AUC", "dice": "Dice", "severity_mae": "severity MAE"}
-    lines = [f"{'':<13}" + "".join(f"{title:<32}" for title in names.values())]
     conditions = {
         "both": told,
         "MRI alone": told["by_modality"]["mri_only"],
         "H&E alone": told["by_modality"]["he_only"],
     }
     conditions |= told["against"]
+    wide = 2 + max(map(len, (*conditions, "refused", "model")))
+    lines = [" " * wide + "".join(f"{title:<32}" for title in names.values())]
     lines += [
-        f"{title:<13}" + "".join(f"{page.words(part[name]):<32}" for name in names)
+        f"{title:<{wide}}" + "".join(f"{page.words(part[name]):<32}" for name in names)
         for title, part in conditions.items()
     ]
     refused = len({r["case_id"] for r in told["refused"] if r["corruption"] is None})
-    lines += [f"refused      {refused} of {told['cases']} cases (metrics.json says why)"] if refused else []
-    return [*lines, f"model        {told['model_id']}, trained on {told['trained']}"]
+    lines += [f"{'refused':<{wide}}{refused} of {told['cases']} cases (metrics.json says why)"] if refused else []
+    return [*lines, f"{'model':<{wide}}{told['model_id']}, trained on {told['trained']}"]
 
 
 def metrics(results: Results, cohort: Path) -> Metrics:

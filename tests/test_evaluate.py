@@ -26,13 +26,13 @@ from cmssd_core.cohort_run import RunSettings
 from cmssd_core.config import Settings
 from cmssd_core.corrupted import variants
 from cmssd_core.corruptions import CORRUPTIONS
-from cmssd_core.evaluate import evaluate
+from cmssd_core.evaluate import Metrics, evaluate, in_words
 from cmssd_core.evaluation.distance import fit
 from cmssd_core.evaluation.overlap import dice
 from cmssd_core.evaluation.repeats import apart
 from cmssd_core.evaluation.summary import summarise
 from cmssd_core.models import MODELS
-from cmssd_core.report.evaluation import render
+from cmssd_core.report.evaluation import render, words
 from cmssd_core.types import Case, InputError, PatchBag, Volume
 
 FAST = Settings(n4=False, max_patches=2)
@@ -98,6 +98,13 @@ def test_figures_are_those_of_predicting_case_by_case(tested: Path, told: dict) 
     assert told["accuracy"]["value"] == pytest.approx(np.mean(right))
     assert told["dice"]["value"] == pytest.approx(np.mean(overlaps), abs=1e-6)
     assert told["severity_mae"]["value"] == pytest.approx(np.mean(errors), abs=1e-4)
+
+
+def test_figures_in_words_stand_in_columns_however_long_a_model_is_named(told: dict) -> None:
+    lines = in_words(Metrics({**told, "against": {"resnet50-compact (another)": told}}))
+    figure = words(told["accuracy"])
+    starts = {line.index(figure) for line in lines if line.startswith(("both", "resnet50"))}
+    assert starts == {lines[0].index("accuracy")}
 
 
 def test_files_appear_and_nothing_is_fetched_by_the_page(tested: Path, tmp_path: Path) -> None:
