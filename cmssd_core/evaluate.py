@@ -94,9 +94,9 @@ def in_words(told: Metrics) -> list[str]:
     }
     conditions |= told["against"]
     wide = 2 + max(map(len, (*conditions, "refused", "model")))
-    lines = [" " * wide + "".join(f"{title:<32}" for title in names.values())]
+    lines = [" " * wide + "".join(f"{title:<34}" for title in names.values())]
     lines += [
-        f"{title:<{wide}}" + "".join(f"{page.words(part[name]):<32}" for name in names)
+        f"{title:<{wide}}" + "".join(f"{page.words(part[name]):<34}" for name in names)
         for title, part in conditions.items()
     ]
     refused = len({r["case_id"] for r in told["refused"] if r["corruption"] is None})
