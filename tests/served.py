@@ -87,10 +87,24 @@ def served(folder: Path, **settings: str | None) -> Iterator[Served]:
 
 
 def pick(page, field, words: str) -> None:
-    """Chooses in a select box by its words, once they are on offer: Enter before that would choose nothing."""
-    field.click()
-    field.fill(words)
-    page.get_by_role("option").filter(has_text=words).first.click()
+    """Chooses in a select box by its words, once they are on offer: Enter before that would choose nothing.
+
+    A rerun that draws the box anew shuts its list, so it is opened until the list stays.
+    """
+    from playwright.sync_api import TimeoutError as TooLate
+
+    option = page.get_by_role("option").filter(has_text=words).first
+    for _ in range(12):
+        still(page)
+        field.click()
+        field.fill(words)
+        try:
+            option.click(timeout=20_000)
+        except TooLate:
+            page.keyboard.press("Escape")
+            continue
+        return
+    pytest.fail(f"{words} was not on offer")
 
 
 def still(page) -> None:
