@@ -19,12 +19,12 @@ from PIL import Image
 from scipy import ndimage, signal
 
 from cmssd_core.slide.stain import REFERENCE
+from cmssd_core.slide.tissue import GLASS
 from cmssd_core.types import FloatArray, PatchBag, Uint8Array, Volume, frozen
 
 Rng = np.random.Generator
 Spacing = tuple[float, float, float]
 LEVELS = (1, 2, 3, 4, 5)
-GLASS = 243  # grey of an empty slide
 REFERENCE_PX = 224  # widths in pixels are given for a patch of this edge, and scaled
 
 

@@ -37,7 +37,7 @@ from cmssd_core.types import (
 )
 from cmssd_core.weights_file import WeightsInfo
 
-PIPELINE = 3  # part of every content key; raised when the same input would give another answer
+PIPELINE = 4  # part of every content key; raised when the same input would give another answer
 THRESHOLD = 0.5
 Progress = Callable[[float, str], None]
 

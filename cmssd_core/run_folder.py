@@ -25,7 +25,7 @@ from cmssd_core import store as storage
 from cmssd_core.aggo import Guide
 from cmssd_core.losses import TERMS
 from cmssd_core.models.base import Model
-from cmssd_core.recipe import TrainSettings, text_of
+from cmssd_core.recipe import TrainSettings, settings_from, text_of
 from cmssd_core.types import InputError
 from cmssd_core.whole import write_whole
 
@@ -46,7 +46,7 @@ def opened(out: Path, settings: TrainSettings, table: pd.DataFrame, *, resume: b
     text = text_of(settings)
     if config.exists() and not resume and (out / CHECKPOINT).exists():
         raise InputError(f"{out.name} holds a run already; expected a new folder, or --resume to go on with it")
-    if config.exists() and resume and config.read_text(encoding="utf-8") != text:
+    if config.exists() and resume and settings_from(config.read_text(encoding="utf-8")) != settings:
         raise InputError(f"{out.name} was started with other settings (config.json); resume with the same")
     if config.exists() and resume:
         _same_cases(out, table)

@@ -157,6 +157,15 @@ def test_a_run_folder_is_not_overwritten_without_resume(finished: Path, cohort: 
         train(cohort, finished, settings=replace(TINY_RUN, seed=2), resume=True)
 
 
+def test_a_run_begun_before_a_setting_was_invented_goes_on(finished: Path, cohort: Path, tmp_path: Path) -> None:
+    old = tmp_path / "run"
+    shutil.copytree(finished, old)
+    config = json.loads((old / "config.json").read_text(encoding="utf-8"))
+    (old / "config.json").write_text(json.dumps({k: v for k, v in config.items() if k != "inputs"}), encoding="utf-8")
+    (old / "weights.safetensors").unlink()
+    assert train(cohort, old, settings=TINY_RUN, resume=True) == old / "weights.safetensors"
+
+
 def test_a_run_goes_on_with_its_own_cases_alone(finished: Path, cohort: Path, tmp_path: Path) -> None:
     table, out = cohorts.read(cohort), tmp_path / "run"
     out.mkdir()

@@ -7,6 +7,7 @@ from dataclasses import replace
 from cmssd_core.slide import qc, stain
 from cmssd_core.slide.patches import PatchSettings, bag
 from cmssd_core.slide.pixels import thumbnail
+from cmssd_core.slide.tissue import GLASS, ink_mask
 from cmssd_core.types import Finding, InputError, PatchBag, Slide, frozen
 
 _OVERVIEW_PX = 1024
@@ -40,12 +41,29 @@ def prepare(
 def normalised(
     raw: PatchBag, *, backend: stain.Backend = "native"
 ) -> tuple[PatchBag, tuple[Finding, ...], tuple[str, ...]]:
-    """A bag in the scanner's colours as a bag in the reference's, with what was noticed of the stain, and the step."""
+    """A bag in the scanner's colours as a bag in the reference's, with what was noticed of the stain, and the steps.
+
+    Pen is painted as bare glass first: it hides the tissue, and its colour would turn the stain's.
+    """
+    clean, steps = _without_ink(raw)
     try:
-        source = stain.fit(raw.patches, backend=backend)
+        source = stain.fit(clean.patches, backend=backend)
     except InputError as reason:
         what = f"the stain was not normalised: {reason}"
-        return raw, (Finding("severe", what, "slide"),), ("stain not normalised",)
-    patches = stain.normalise(raw.patches, source=source, backend=backend)
-    step = f"stain normalised to the Macenko reference ({backend})"
-    return replace(raw, patches=frozen(patches)), qc.check_stain(source), (step,)
+        return clean, (Finding("severe", what, "slide"),), (*steps, "stain not normalised")
+    patches = stain.normalise(clean.patches, source=source, backend=backend)
+    steps = (*steps, f"stain normalised to the Macenko reference ({backend})")
+    return replace(clean, patches=frozen(patches)), qc.check_stain(source), steps
+
+
+def _without_ink(raw: PatchBag) -> tuple[PatchBag, tuple[str, ...]]:
+    ink = ink_mask(raw.patches, mpp=raw.mpp)
+    if not ink.any():
+        return raw, ()
+    patches = raw.patches.copy()
+    patches[ink] = GLASS
+    some = int(ink.any(axis=(1, 2)).sum())
+    step = (
+        f"pen painted over as bare glass in {some} of {len(patches)} patches ({100 * ink.mean():.2g} % of their area)"
+    )
+    return replace(raw, patches=frozen(patches)), (step,)

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from cmssd_core.types import BoolArray, Uint8Array
+
+GLASS = 243  # grey of an empty slide
+#: Pen is wider than this; darkest nuclei and pigment, which share its colours, hardly ever are.
+_STROKE_UM = 5.0
+_NUCLEUS_UM = 12.0
 
 # Colour spread (max - min of R, G, B). Below the floor lies JPEG noise on glass; above the ceiling Otsu would drop
 # pale stroma on slides with much blood or bone.
@@ -45,6 +51,44 @@ def pen_colours(rgb: Uint8Array) -> dict[str, BoolArray]:
         "black": (high < 70) & (spread < 25),
         "red": (r == high) & (spread * 10 > high * 8) & (r > 90) & (np.abs(g - b) < 60),
     }
+
+
+def ink_mask(patches: Uint8Array, *, mpp: float) -> BoolArray:
+    """Where pen lies on patches at full resolution, with its soft edge: bool (patch, y, x) for uint8 (patch, y, x, 3).
+
+    mpp: microns per pixel. Green, blue and black strokes at least 5 microns wide, grown into what is tinted around them
+    and closed over nuclei; of 45 real osteosarcoma tiles none is marked on more than 0.01 % of its pixels. Red is left
+    alone: from so near, eosin on bone and blood have its colour.
+    """
+    stroke, nucleus = _disk(_STROKE_UM / mpp), _disk(_NUCLEUS_UM / mpp)
+    edge = len(nucleus)
+    found = np.zeros(patches.shape[:3], dtype=bool)
+    for i, patch in enumerate(patches):
+        pen, tinted = _pen_or_tinted(patch)
+        if pen.any() and (sure := ndimage.binary_opening(pen, stroke)).any():
+            grown = ndimage.binary_propagation(sure, mask=sure | tinted)
+            wide = np.pad(grown, edge, mode="edge")  # a nucleus under the pen may be too dark for any colour
+            whole = ndimage.binary_closing(wide, nucleus)[edge:-edge, edge:-edge]
+            found[i] = ndimage.binary_dilation(whole, stroke)
+    return found
+
+
+def _pen_or_tinted(rgb: Uint8Array) -> tuple[BoolArray, BoolArray]:
+    """Pen for certain, and colours that neither stain gives and pen over tissue does; each bool (y, x).
+
+    Tinted: more green than red, or three times as much blue as red; where that blue is bright it is pen for certain
+    (under a dark lamp nuclei reach the ratio, not the brightness).
+    """
+    r, g, b = (rgb[..., c].astype(np.int16) for c in range(3))
+    colours, blue = pen_colours(rgb), b > 3 * r
+    certain = colours["green"] | colours["blue"] | colours["black"] | (blue & (b > 110))
+    return certain, np.asarray((g > r + 8) | (blue & (b > 40)))
+
+
+def _disk(diameter_px: float) -> BoolArray:
+    radius = max(1, round((diameter_px - 1) / 2))
+    y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
+    return np.asarray(y**2 + x**2 <= (radius + 0.5) ** 2)
 
 
 def grey(rgb: Uint8Array) -> npt.NDArray[np.float32]:
