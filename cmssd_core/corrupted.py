@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from itertools import combinations
 
@@ -20,10 +20,19 @@ from cmssd_core.types import Case, PatchBag, Slide, Volume
 Variant = tuple[str, int, Case, Callable[[], Case]]
 
 
-def variants(case: Case, spec: InputSpec, settings: Settings, *, seed: int) -> Iterator[Variant]:
-    """The case under each corruption of the modalities it has, at each level, and with MRI contrasts left out.
+def variants(
+    case: Case,
+    spec: InputSpec,
+    settings: Settings,
+    *,
+    seed: int,
+    names: Collection[str] | None = None,
+    levels: Collection[int] = LEVELS,
+) -> Iterator[Variant]:
+    """The case under corruptions of the modalities it has, at each level, and with MRI contrasts left out.
 
-    Slide artefacts are put on the patches as the scanner gave them: which patches are taken is not changed by them.
+    names: of CORRUPTIONS; None = all of them and the missing contrasts. Slide artefacts are put on the patches as the
+    scanner gave them: which patches are taken is not changed by them.
     """
     prepared = prepare(case, spec=spec, settings=settings)
     slide, volume = case.inputs.get("he"), case.inputs.get("mri")
@@ -31,15 +40,16 @@ def variants(case: Case, spec: InputSpec, settings: Settings, *, seed: int) -> I
     if isinstance(slide, Slide):
         raw = raw_bag(slide, spec, settings)
         raw = raw if registered(case) else replace(raw, site_mm=None)
-    for name, corruption in CORRUPTIONS.items():
-        for level in LEVELS:
+    for name in CORRUPTIONS if names is None else names:
+        corruption = CORRUPTIONS[name]
+        for level in levels:
             rng = draw(case.id, name, seed=seed)
             if corruption.modality == "he" and raw is not None:
                 yield name, level, case, _slide_maker(prepared, raw, name, level, rng, settings)
             elif corruption.modality == "mri" and isinstance(volume, Volume):
                 changed = replace(case, inputs={**case.inputs, "mri": corrupt_volume(volume, name, level, rng)})
                 yield name, level, changed, _mri_maker(changed, prepared, spec, settings)
-    if isinstance(volume, Volume):
+    if names is None and isinstance(volume, Volume):
         there = [contrast for contrast in volume.contrasts if contrast in spec.contrasts]
         for count in (1, 2):
             for missing in combinations(there, count) if count < len(there) else ():
