@@ -3,7 +3,7 @@
     python -m benchmarks.damaged_slides COHORT --cases 150 --out FILE.csv    # resumable; prints a table
 
 `cmssd evaluate --corruptions` puts a few patients through every level of everything; a loss of two points shows only on
-many. Cases are the first of the cohort's test split.
+many. Cases are the first of the cohort's test split, one a patient.
 """
 
 from __future__ import annotations
@@ -22,22 +22,26 @@ from cmssd_core.corruptions import CORRUPTIONS
 from cmssd_core.evaluation.metrics import mean, share
 from cmssd_core.evaluation.summary import plain
 from cmssd_core.report.evaluation import words
-from cmssd_core.types import InputError
+from cmssd_core.types import Case, InputError
 
 SLIDE = tuple(name for name, corruption in CORRUPTIONS.items() if corruption.modality == "he")
 SOUND, LEVEL = 0, 3  # level 0 of any artefact changes nothing
 
 
-def answers(row: pd.Series, root: Path, predictor: inference.Predictor) -> list[dict[str, object]]:
+def made_by(predictor: inference.Predictor) -> str:
+    """The weights and the pipeline that rows come from."""
+    return f"{predictor.model_id}, pipeline {inference.PIPELINE}"
+
+
+def answers(case: Case, malignant: bool, predictor: inference.Predictor) -> list[dict[str, object]]:
     """The case untouched, and under each slide artefact."""
     told: list[dict[str, object]] = []
-    case = cohorts.admit_row(row, root, masks=False)
     for name, level, raw, make in variants(
         case, predictor.spec, settings(), seed=0, names=SLIDE, levels=(SOUND, LEVEL)
     ):
         if level == SOUND and told:
             continue
-        line = {"patient_id": row["patient_id"], "case_id": row["case_id"], "malignant": int(row["malignant"])}
+        line: dict[str, object] = {"made_by": made_by(predictor), "case": case.id, "malignant": int(malignant)}
         try:
             found = inference.answer(raw, make(), predictor)
             line |= {"p": found.p_malignant, "alpha": found.gate_mean}
@@ -50,8 +54,7 @@ def answers(row: pd.Series, root: Path, predictor: inference.Predictor) -> list[
 def table(rows: pd.DataFrame) -> list[str]:
     """Markdown: accuracy under each artefact, the patients lost and regained by it, and what alpha does."""
     right = rows.assign(right=((rows["p"] >= 0.5) == (rows["malignant"] == 1)) & rows["p"].notna())
-    wide = right.pivot(index="case_id", columns="artefact", values=["right", "alpha"])
-    who = rows.groupby("case_id")["patient_id"].first().loc[wide.index].to_numpy()
+    wide = right.pivot(index="case", columns="artefact", values=["right", "alpha"])
     lines = [
         "| artefact, level 3 | accuracy | lost | regained | points lost | alpha moves by |", "|---|---|---|---|---|---|"
     ]  # fmt: skip
@@ -62,11 +65,11 @@ def table(rows: pd.DataFrame) -> list[str]:
         read = np.isfinite(moved)
         cells = [
             name,
-            words(plain(share(after, who))),
+            words(plain(share(after))),
             str(int((before & ~after).sum())),
             str(int((~before & after).sum())),
-            words(plain(mean(100 * (before.astype(float) - after), who)), 1),
-            words(plain(mean(moved[read], who[read]))),
+            words(plain(mean(100 * (before.astype(float) - after))), 1),
+            words(plain(mean(moved[read]))),
         ]
         lines.append("| " + " | ".join(cells if name != "none" else [*cells[:2], *"----"]) + " |")
     return lines
@@ -82,17 +85,20 @@ def main() -> None:
     source = chosen.cohort / "cohort.csv" if chosen.cohort.is_dir() else chosen.cohort
     cases = cohorts.of_split(cohorts.read(source), "test").head(chosen.cases)
     predictor = inference.load(chosen.weights)
-    done = set(pd.read_csv(chosen.out)["case_id"]) if chosen.out.exists() else set()
+    known = pd.read_csv(chosen.out) if chosen.out.exists() else pd.DataFrame(columns=COLUMNS)
+    wanted, done = [], set(known.loc[known["made_by"] == made_by(predictor), "case"])
     for _, row in cases.iterrows():
-        if row["case_id"] not in done:
-            new = pd.DataFrame(answers(row, source.parent, predictor), columns=COLUMNS)
+        case = cohorts.admit_row(row, source.parent, masks=False)
+        wanted.append(case.id)
+        if case.id not in done:
+            new = pd.DataFrame(answers(case, bool(row["malignant"]), predictor), columns=COLUMNS)
             new.to_csv(chosen.out, mode="a", header=not chosen.out.exists(), index=False)
             print(row["case_id"], flush=True)
     rows = pd.read_csv(chosen.out)
-    print("\n".join(table(rows[rows["case_id"].isin(cases["case_id"])])))
+    print("\n".join(table(rows[rows["case"].isin(wanted) & (rows["made_by"] == made_by(predictor))])))
 
 
-COLUMNS = ["patient_id", "case_id", "malignant", "artefact", "p", "alpha", "problem"]
+COLUMNS = ["made_by", "case", "malignant", "artefact", "p", "alpha", "problem"]
 
 if __name__ == "__main__":
     main()

@@ -11,6 +11,8 @@ from cmssd_core.slide.tissue import GLASS, ink_mask
 from cmssd_core.types import Finding, InputError, PatchBag, Slide, frozen
 
 _OVERVIEW_PX = 1024
+# Share of the patches' area under pen: worth a remark, most of what was read, and nothing left to read.
+_SOME_INK, _MUCH_INK, _ALL_INK = 0.02, 0.4, 0.8
 
 
 def prepare(
@@ -43,27 +45,32 @@ def normalised(
 ) -> tuple[PatchBag, tuple[Finding, ...], tuple[str, ...]]:
     """A bag in the scanner's colours as a bag in the reference's, with what was noticed of the stain, and the steps.
 
-    Pen is painted as bare glass first: it hides the tissue, and its colour would turn the stain's.
+    Pen is painted as bare glass first: it hides the tissue, and its colour would turn the stain's. Raises InputError
+    where it covers nearly everything.
     """
-    clean, steps = _without_ink(raw)
+    clean, covered, steps = _without_ink(raw)
     try:
         source = stain.fit(clean.patches, backend=backend)
     except InputError as reason:
         what = f"the stain was not normalised: {reason}"
-        return clean, (Finding("severe", what, "slide"),), (*steps, "stain not normalised")
+        return clean, (*covered, Finding("severe", what, "slide")), (*steps, "stain not normalised")
     patches = stain.normalise(clean.patches, source=source, backend=backend)
     steps = (*steps, f"stain normalised to the Macenko reference ({backend})")
-    return replace(clean, patches=frozen(patches)), qc.check_stain(source), steps
+    return replace(clean, patches=frozen(patches)), (*covered, *qc.check_stain(source)), steps
 
 
-def _without_ink(raw: PatchBag) -> tuple[PatchBag, tuple[str, ...]]:
+def _without_ink(raw: PatchBag) -> tuple[PatchBag, tuple[Finding, ...], tuple[str, ...]]:
     ink = ink_mask(raw.patches, mpp=raw.mpp)
     if not ink.any():
-        return raw, ()
+        return raw, (), ()
+    share, some = float(ink.mean()), int(ink.any(axis=(1, 2)).sum())
+    if share > _ALL_INK:
+        raise InputError(
+            f"pen covers {share:.0%} of the {len(ink)} patches of tissue; pass a slide or region with tissue beside it"
+        )
     patches = raw.patches.copy()
     patches[ink] = GLASS
-    some = int(ink.any(axis=(1, 2)).sum())
-    step = (
-        f"pen painted over as bare glass in {some} of {len(patches)} patches ({100 * ink.mean():.2g} % of their area)"
-    )
-    return replace(raw, patches=frozen(patches)), (step,)
+    step = f"pen painted over as bare glass in {some} of {len(ink)} patches ({share:.1%} of their area)"
+    what = f"pen covers {share:.0%} of the patches' area; results rest on the tissue beside it"
+    found = Finding("severe" if share > _MUCH_INK else "warning", what, "slide")
+    return replace(raw, patches=frozen(patches)), (found,) if share > _SOME_INK else (), (step,)

@@ -76,13 +76,13 @@ def ink_mask(patches: Uint8Array, *, mpp: float) -> BoolArray:
 def _pen_or_tinted(rgb: Uint8Array) -> tuple[BoolArray, BoolArray]:
     """Pen for certain, and colours that neither stain gives and pen over tissue does; each bool (y, x).
 
-    Tinted: more green than red, or three times as much blue as red; where that blue is bright it is pen for certain
-    (under a dark lamp nuclei reach the ratio, not the brightness).
+    Blue is certain where it is bright as well: nuclei reach the colour on a slide with a blue cast, under a dark lamp
+    or in a fold, but never the brightness that pen has over pale tissue.
     """
     r, g, b = (rgb[..., c].astype(np.int16) for c in range(3))
     colours, blue = pen_colours(rgb), b > 3 * r
-    certain = colours["green"] | colours["blue"] | colours["black"] | (blue & (b > 110))
-    return certain, np.asarray((g > r + 8) | (blue & (b > 40)))
+    bright = (colours["blue"] | blue) & (b > 150) & (2 * b > 5 * r)
+    return colours["green"] | colours["black"] | bright, np.asarray((g > r + 8) | (blue & (b > 40)))
 
 
 def _disk(diameter_px: float) -> BoolArray:
