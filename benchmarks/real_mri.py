@@ -3,7 +3,8 @@
 Arms: prior (the mean mask of the other patients, laid on the image's frame: what cropping around the tumour gives
 away), untouched (the weights as they are), unet, scratch (CM-SSD from random weights), pretrained (CM-SSD from the
 weights); and the last three again as framed-*, learning what the image adds to the frame (cmssd_core/adapted.py). All
-that learn get the same steps on the same slices with the same variations. Nothing is chosen on a held-back patient.
+that learn get the same slices with the same variations, and the steps they are given: 1,200, fixed beforehand, without
+the frame; 150 with it, which were chosen among four numbers on the same six patients (docs/real_data.md).
 """
 
 from __future__ import annotations
@@ -199,7 +200,7 @@ def run(
 def fold_file(out: Path, arm: str, model_id: str, settings: FineTuneSettings, held: str) -> Path:
     """Where a fold's result lies: another start, budget or seed gets another folder."""
     start_of = model_id if arm.removeprefix(FRAMED) in ("pretrained", "untouched") else "any"
-    budget = "0" if arm in ("prior", "untouched") else f"{settings.steps}x{settings.slices}"
+    budget = {"prior": "mirrored", "untouched": "0"}.get(arm, f"{settings.steps}x{settings.slices}")
     seed = 0 if arm in ("prior", "untouched") else settings.seed
     return out / "mri" / f"{arm}-{start_of}-{budget}-seed{seed}" / f"{held}.json"
 

@@ -194,6 +194,10 @@ def main() -> None:
     given.add_argument("--baselines", type=Path)
     given.add_argument("--figures", type=Path, required=True)
     asked = given.parse_args()
+    if not (asked.same or asked.damaged or asked.baselines):
+        given.error("nothing to tell; give --same, --damaged or --baselines")
+    if asked.shifted and not asked.same:
+        given.error("--shifted stands beside --same; give both")
     asked.figures.mkdir(parents=True, exist_ok=True)
     if asked.same:
         folders = {"same distribution": asked.same} | {
@@ -203,8 +207,11 @@ def main() -> None:
         figures(told["same distribution"], asked.figures)
         print("\n".join([*table(told), ""]))
     if asked.damaged:
-        damage_figures(_told(asked.damaged), asked.figures)
-        print("\n".join([*robustness(_told(asked.damaged)), ""]))
+        damaged = _told(asked.damaged)
+        if not damaged["corruptions"]:
+            given.error(f"{asked.damaged} was evaluated without corruptions; expected cmssd evaluate --corruptions N")
+        damage_figures(damaged, asked.figures)
+        print("\n".join([*robustness(damaged), ""]))
     if asked.baselines:
         print("\n".join(baselines(_told(asked.baselines))))
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from scipy.special import expit
 from cmssd_core.mri.body import body_mask
 from cmssd_core.mri.orient import radiological
 from cmssd_core.types import BoolArray, FloatArray, InputError, Volume
+from cmssd_core.whole import write_whole
 
 SUFFIX = ".adapted.safetensors"
 HEADER = "cmssd-adapted"
@@ -111,10 +111,12 @@ def save(adapted: Adapted, path: Path) -> None:
     header = {
         "contrast": adapted.contrast, "learned_from": adapted.learned_from, "model_id": adapted.model_id
     }  # fmt: skip
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file({"frame": adapted.frame.astype(np.float32)}, str(part), metadata={HEADER: json.dumps(header)})
-    part.chmod(0o644)
-    part.replace(path)
+
+    def write(part: Path) -> None:
+        save_file({"frame": adapted.frame.astype(np.float32)}, str(part), metadata={HEADER: json.dumps(header)})
+        part.chmod(0o644)  # safetensors makes files for their owner alone
+
+    write_whole(path, write)
 
 
 def load(path: Path, *, model_id: str) -> Adapted | None:
@@ -129,6 +131,8 @@ def load(path: Path, *, model_id: str) -> Adapted | None:
         found = Adapted(**{**header, "learned_from": tuple(header["learned_from"])}, frame=frame)
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as problem:
         raise InputError(f"{path.name} cannot be read ({problem}); {again}") from None
-    if found.model_id != model_id or frame.shape != GRID:
+    if frame.shape != GRID:
+        raise InputError(f"{path.name} holds a frame of shape {frame.shape}, expected {GRID}; {again}")
+    if found.model_id != model_id:
         raise InputError(f"{path.name} belongs to {found.model_id}, the weights are {model_id}; {again}")
     return found

@@ -46,7 +46,7 @@ def opened(out: Path, settings: TrainSettings, table: pd.DataFrame, *, resume: b
     text = text_of(settings)
     if config.exists() and not resume and (out / CHECKPOINT).exists():
         raise InputError(f"{out.name} holds a run already; expected a new folder, or --resume to go on with it")
-    if config.exists() and resume and settings_from(config.read_text(encoding="utf-8")) != settings:
+    if config.exists() and resume and not _same_settings(config, settings):
         raise InputError(f"{out.name} was started with other settings (config.json); resume with the same")
     if config.exists() and resume:
         _same_cases(out, table)
@@ -61,10 +61,15 @@ def done(out: Path, settings: TrainSettings, table: pd.DataFrame) -> bool:
     config = out / "config.json"
     if not (out / "weights.safetensors").exists() or not config.exists():
         return False
-    if config.read_text(encoding="utf-8") != text_of(settings):
+    if not _same_settings(config, settings):
         return False
     _same_cases(out, table)
     return True
+
+
+def _same_settings(config: Path, settings: TrainSettings) -> bool:
+    """Whether config.json says the same; one written before a setting was invented had that setting's default."""
+    return settings_from(config.read_text(encoding="utf-8")) == settings
 
 
 def learned_from(table: pd.DataFrame) -> dict[str, object]:

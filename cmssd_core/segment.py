@@ -283,8 +283,9 @@ def _remarks(rows: list[dict[str, Any]], left: Adapted | None) -> list[str]:
         said.append(f"{known} of {n} scans are among those the weights learned from: figures that hold them flatter")
     if cut:
         said.append(
-            f"{cut} of {n} scans look cut around the tumour; where their edges lie was taken as a reader's box, which "
-            f"by itself overlaps with much of a tumour; {ALONE} is without it"
+            f"{cut} of {n} scans look cut around the tumour (a small field over a joint looks the same); where "
+            f"their edges lie was taken as a reader's box, which by itself overlaps with much of a tumour; {ALONE} is "
+            "without it"
         )
     if others:
         said.append(f"{others} of {n} scans have no {left.contrast}, the one contrast these weights learned")

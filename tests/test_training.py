@@ -162,6 +162,7 @@ def test_a_run_begun_before_a_setting_was_invented_goes_on(finished: Path, cohor
     shutil.copytree(finished, old)
     config = json.loads((old / "config.json").read_text(encoding="utf-8"))
     (old / "config.json").write_text(json.dumps({k: v for k, v in config.items() if k != "inputs"}), encoding="utf-8")
+    assert run_folder.done(old, TINY_RUN, cohorts.read(cohort))
     (old / "weights.safetensors").unlink()
     assert train(cohort, old, settings=TINY_RUN, resume=True) == old / "weights.safetensors"
 
