@@ -19,7 +19,7 @@ from cmssd_core import inference
 from cmssd_core.config import settings
 from cmssd_core.corrupted import variants
 from cmssd_core.corruptions import CORRUPTIONS
-from cmssd_core.evaluation.metrics import mean, share
+from cmssd_core.evaluation.metrics import loss, mean, share
 from cmssd_core.evaluation.summary import plain
 from cmssd_core.report.evaluation import words
 from cmssd_core.types import Case, InputError
@@ -56,7 +56,7 @@ def table(rows: pd.DataFrame) -> list[str]:
     right = rows.assign(right=((rows["p"] >= 0.5) == (rows["malignant"] == 1)) & rows["p"].notna())
     wide = right.pivot(index="case", columns="artefact", values=["right", "alpha"])
     lines = [
-        "| artefact, level 3 | accuracy | lost | regained | points lost | alpha moves by |", "|---|---|---|---|---|---|"
+        "| artefact, level 3 | accuracy | lost | regained | share lost | alpha moves by |", "|---|---|---|---|---|---|"
     ]  # fmt: skip
     before = wide["right", "none"].to_numpy(dtype=bool)
     for name in ("none", *SLIDE):
@@ -68,7 +68,7 @@ def table(rows: pd.DataFrame) -> list[str]:
             words(plain(share(after))),
             str(int((before & ~after).sum())),
             str(int((~before & after).sum())),
-            words(plain(mean(100 * (before.astype(float) - after))), 1),
+            words(plain(loss(before, after))),
             words(plain(mean(moved[read]))),
         ]
         lines.append("| " + " | ".join(cells if name != "none" else [*cells[:2], *"----"]) + " |")

@@ -9,6 +9,7 @@ import pytest
 import torch
 from monai.metrics import compute_dice, compute_hausdorff_distance, compute_iou
 from scipy.optimize import minimize
+from scipy.stats import binomtest
 from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, roc_auc_score, roc_curve
@@ -28,6 +29,26 @@ def test_wilsons_interval_is_that_of_the_textbook() -> None:
     assert (found.value, found.n) == (0.9, 20)
     assert found.low == pytest.approx(0.699, abs=1e-3)
     assert found.high == pytest.approx(0.972, abs=1e-3)
+
+
+def test_a_loss_of_nobody_has_wilsons_doubt_both_ways() -> None:
+    right = np.ones(20, dtype=bool)
+    none = metrics.loss(right, right)
+    upper = binomtest(0, 20).proportion_ci(method="wilson").high
+    assert (none.value, none.n) == (0.0, 20)
+    assert none.low == pytest.approx(-upper)
+    assert none.high == pytest.approx(upper)
+    two_rows_each = metrics.loss(right, right, np.repeat(np.arange(10), 2))
+    assert two_rows_each.high == pytest.approx(binomtest(0, 10).proportion_ci(method="wilson").high)
+
+
+def test_a_loss_counts_what_was_gained_against_it() -> None:
+    before, after = np.array([True] * 6 + [False] * 4), np.array([False] * 2 + [True] * 5 + [False] * 3)
+    found = metrics.loss(before, after)
+    assert found.value == pytest.approx((2 - 1) / 10)
+    assert found.low is not None
+    assert found.low < 0.1 < found.high
+    assert metrics.loss(before[:0], after[:0]).value is None
 
 
 def test_too_few_patients_get_no_interval() -> None:

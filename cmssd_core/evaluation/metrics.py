@@ -87,6 +87,19 @@ def share(hits: Bools, patients: Patients = None, *, seed: int = 0) -> Figure:
     return Figure(k / n, float(interval.low), float(interval.high), n)
 
 
+def loss(before: Bools, after: Bools, patients: Patients = None, *, seed: int = 0) -> Figure:
+    """The share of hits lost from `before` to `after`, row by row; what was gained counts against it.
+
+    With the bootstrap over patients. Where no row changed every draw is 0, so there it is Wilson's upper limit of no
+    loss among as many patients, and as much the other way.
+    """
+    before, after = np.asarray(before, dtype=bool), np.asarray(after, dtype=bool)
+    if (before != after).any():
+        return mean(before.astype(np.float64) - after, patients, seed=seed)
+    none = share(np.zeros(len(before), dtype=bool), patients)
+    return none if none.high is None else Figure(0.0, -none.high, none.high, none.n)
+
+
 def resampled(
     statistic: Callable[[npt.NDArray[np.intp]], float | None],
     n: int,

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from cmssd_core.evaluation import agreement, calibration, roc, subgroups
-from cmssd_core.evaluation.metrics import Figure, Values, absent, mean, share
+from cmssd_core.evaluation.metrics import Figure, Values, absent, loss, mean, share
 from cmssd_core.evaluation.subgroups import FEWEST_IN_SLICE
 
 THRESHOLD = 0.5
@@ -234,8 +234,7 @@ def _trends(by_level: dict[int, pd.DataFrame]) -> Told:
         return told | {"accuracy_loss_level3": plain(absent("no labelled case"))}
     truth = _label(pairs)
     before, after = ((_numbers(pairs, c) >= THRESHOLD) == truth for c in ("p_malignant", "p_malignant_3"))
-    lost = mean(before.astype(float) - after, pairs["patient_id"].to_numpy())
-    return told | {"accuracy_loss_level3": plain(lost)}
+    return told | {"accuracy_loss_level3": plain(loss(before, after, pairs["patient_id"].to_numpy()))}
 
 
 def _monotone(gates: Values) -> float:
