@@ -99,6 +99,7 @@ def test_training_curves_of_a_run_folder_are_shown_and_missing_ones_are_said(tmp
     (tmp_path / "run" / "metrics.csv").write_text(CSV, encoding="utf-8")
     app = opened("Training")
     assert "4 steps, from 0 to 3" in everything(app)
+    assert "Stages: **1** slide alone · **2** both" in everything(app)
     app.multiselect(key="terms").set_value(["severity", "gradient_norm"]).run()
     assert not app.exception
     assert len(app.get("plotly_chart")) == 1
@@ -118,6 +119,8 @@ def test_stages_and_means_of_spans_are_what_a_hand_gets(tmp_path):
     path.write_text(CSV, encoding="utf-8")
     table = history(path)
     assert training.stages(table) == [(0.0, "slide alone"), (2.0, "both")]
+    marks = training.curves(table, ["total"], logarithmic=False).layout.annotations
+    assert [(mark.x, mark.text, mark.hovertext) for mark in marks] == [(0.0, "1", "slide alone"), (2.0, "2", "both")]
     long = pd.DataFrame({"step": np.arange(1500.0), "total": np.arange(1500.0) + 1})
     steps, line = training.curves(long, ["total"], logarithmic=False).data
     assert len(steps.x) == 1500

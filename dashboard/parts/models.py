@@ -144,6 +144,8 @@ def curves(entry: Entry) -> None:
         return
     chart = training.curves(history, picked, logarithmic=logarithmic)
     st.plotly_chart(chart, key="curves", alt=training.curves_alt(history), config=charts.CONFIG)
+    if named := [f"**{number}** {stage}" for number, (_, stage) in enumerate(training.stages(history), 1)]:
+        st.markdown(f":small[Stages: {' · '.join(named)}]")
     first, last = (int(history["step"].iloc[place]) for place in (0, -1))
     st.markdown(
         f":small[{len(history):,} steps, from {first:,} to {last:,}; lines are means over short spans of steps. Stages "

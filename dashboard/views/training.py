@@ -45,13 +45,12 @@ def curves(history: pd.DataFrame, columns: Sequence[str], *, logarithmic: bool) 
             mode="lines", name=name, line={"color": colour, "dash": dash, "width": 2},
             hovertemplate=f"{name}<br>step %{{x:,.0f}}<br>%{{y:.4g}}<extra></extra>",
         )  # fmt: skip
-    for start, stage in stages(history):
+    for number, (start, stage) in enumerate(stages(history), 1):
         if start > step[0]:
             figure.add_vline(x=start, line={"color": GUIDE, "width": 1, "dash": "dot"}, layer="below")
         figure.add_annotation(
-            x=start, y=1, yref="y domain", text=stage, showarrow=False, yanchor="bottom",
-            xanchor="left" if start < step[0] + 0.9 * (step[-1] - step[0]) or start == step[0] else "right",
-            font={"size": 13, "color": GUIDE},
+            x=start, y=1, yref="y domain", text=str(number), hovertext=stage, showarrow=False, yanchor="bottom",
+            xanchor="left", font={"size": 13, "color": GUIDE},
         )  # fmt: skip
     if logarithmic:
         # Plotly's own labels between powers of ten are too small to read.
