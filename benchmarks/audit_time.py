@@ -1,6 +1,6 @@
 """How long an audit takes and how much memory its processes hold together, from an empty cache.
 
-    python -m benchmarks.audit_time COHORT --out DIR [what else cmssd audit takes]
+    python -m benchmarks.audit_time [COHORT] [what else cmssd audit takes]
 
 Memory is looked at twice a second; what processes share through files, such as libraries, is left out.
 """
@@ -16,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+DEMO = Path(__file__).resolve().parents[1] / "data_samples"
 PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
@@ -35,11 +36,12 @@ def resident_mb(pid: int) -> float:
 
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("cohort", type=Path)
-    words.add_argument("--out", type=Path, required=True)
+    words.add_argument("cohort", nargs="?", type=Path, default=DEMO, help="default: the demo cohort")
+    words.add_argument("--out", type=Path, help="keeps the audit there; default: nowhere")
     given, others = words.parse_known_args()
-    with tempfile.TemporaryDirectory() as cache:
-        command = [sys.executable, "-m", "cmssd_core.cli", "audit", str(given.cohort), "--out", str(given.out), *others]
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as cache:
+        out = given.out or Path(folder)
+        command = [sys.executable, "-m", "cmssd_core.cli", "audit", str(given.cohort), "--out", str(out), *others]
         began, most = time.perf_counter(), 0.0
         running = subprocess.Popen(command, env=os.environ | {"CMSSD_CACHE_DIR": cache})
         while running.poll() is None:

@@ -78,8 +78,8 @@ def made(folder: Path, cases: int, *, features: int = 64, seed: int = 0) -> Path
 
 def weights(folder: Path) -> Path:
     """A model with random weights: the page only asks which model is in use."""
-    from cmssd_core import weights_file
     from cmssd_core.models import MODELS
+    from cmssd_core.models import weights as weights_file
 
     model, path = MODELS["cmssd"]("compact"), folder / "random.safetensors"
     info = weights_file.WeightsInfo(model="cmssd", size="compact", trained="nothing: random weights", spec=model.spec)

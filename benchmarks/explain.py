@@ -20,12 +20,12 @@ from torch import Tensor
 from cmssd_core.explain.baselines import fill, path_start
 from cmssd_core.explain.forward import Bridge
 from cmssd_core.explain.gradients import gap
-from cmssd_core.explain.methods import found
+from cmssd_core.explain.methods import explain_batch
 from cmssd_core.explain.occlusion import Occluder, windows
 from cmssd_core.explain.question import ExplainSettings, Question
 from cmssd_core.explain.targets import Target
-from cmssd_core.listing import pair
 from cmssd_core.models import MODELS
+from cmssd_core.models.listing import example
 from cmssd_core.types import Batch
 
 RESIDUAL = 0.05
@@ -46,7 +46,7 @@ def timed(work: Callable[[], object], *, turns: int = 2) -> float:
 def textured() -> Batch:
     """A pair with something to see: smooth random images, for an even one has no features to attribute."""
     model = MODELS["cmssd"]("reference")
-    batch, rng = pair(model, px=256), torch.Generator().manual_seed(0)
+    batch, rng = example(model, px=256), torch.Generator().manual_seed(0)
 
     def image(*shape: int) -> Tensor:
         coarse = torch.randn(*shape, 32, 32, generator=rng)
@@ -73,8 +73,8 @@ def main() -> None:
     bridge = Bridge(model, batch, Target())
     with torch.no_grad():
         print(f"one forward {timed(lambda: bridge(*bridge.inputs)):.3f} s")
-    print(f"GradCAM, both branches {timed(lambda: found(batch, model, 'gradcam')):.3f} s")
-    shares = timed(lambda: found(batch, model, "modality_shapley"), turns=1)
+    print(f"GradCAM, both branches {timed(lambda: explain_batch(batch, model, 'gradcam')):.3f} s")
+    shares = timed(lambda: explain_batch(batch, model, "modality_shapley"), turns=1)
     print(f"modality shares {shares:.3f} s")
     gradients(bridge, batch)
     for modality in ("mri", "he"):
@@ -84,7 +84,7 @@ def main() -> None:
 def gradients(bridge: Bridge, batch: Batch) -> None:
     """Adaptive Integrated Gradients, and Captum's with the fewest steps that reach the same residual."""
     started = time.process_time()
-    ours = found(batch, bridge.model, settings=ExplainSettings(tolerance=RESIDUAL))
+    ours = explain_batch(batch, bridge.model, settings=ExplainSettings(tolerance=RESIDUAL))
     took = time.process_time() - started
     assert ours.gap is not None
     print(f"Integrated Gradients, adaptive: {took:.2f} s, residual {float(ours.gap[0]):.3f}, {ours.effort}")

@@ -1,11 +1,12 @@
 """N4 against ITK's: time, likeness of the corrected scans, and what is left of a known bias. `python -m benchmarks.n4`
 
 ITK runs at its defaults without shrinking, on all cores, for minutes a scan. Real scans (not yet corrected) come from
-../shared/data; without it only the phantoms run. Name scans or phantoms on the command line to run those alone.
+the folder that CMSSD_TEST_DATA names; without it only the phantoms run. Name scans or phantoms to run those alone.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -13,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from cmssd_core.mri.body import body_mask
-from cmssd_core.mri.n4 import N4Settings, corrected
-from cmssd_core.mri.read import read
+from cmssd_core.volume.body import body_mask
+from cmssd_core.volume.n4 import N4Settings, correct_bias
+from cmssd_core.volume.read import read
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "mri"
+DATA = Path(os.environ.get("CMSSD_TEST_DATA") or "no real data") / "mri"
 SCANS = {
     "sct-spine t1w": DATA / "sct-spine/t1/t1w.nii.gz",
     "hippocampus 003": DATA / "msd-hippocampus/imagesTr/hippocampus_003.nii.gz",
@@ -62,7 +63,7 @@ def timed(call):
 
 
 def row(name, voxels, mask, spacing_mm, truth=None):
-    (ours, _), ours_s = timed(lambda: corrected(voxels, mask, spacing_mm, settings=N4Settings()))
+    (ours, _), ours_s = timed(lambda: correct_bias(voxels, mask, spacing_mm, settings=N4Settings()))
     theirs, theirs_s = timed(lambda: by_itk(voxels, mask, spacing_mm))
     likeness = np.corrcoef(ours[mask], theirs[mask])[0, 1]
     rest = ""

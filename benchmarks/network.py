@@ -10,8 +10,8 @@ import time
 
 import torch
 
-from cmssd_core.listing import gflop, pair
 from cmssd_core.models import MODELS
+from cmssd_core.models.listing import example, gflop
 
 PAPER_S = 0.45  # seed 000, section 3.4: seconds a paired sample, on two RTX 4090
 REPEATS = 30
@@ -22,7 +22,7 @@ def main() -> None:
     print(f"{'size':<11}{'M params':>9}{'GFLOP':>7}{'precision':>10}{'min s':>8}{'median s':>9}{'paper / median':>16}")
     for size in ("reference", "compact"):
         model = MODELS["cmssd"](size).eval().to(memory_format=torch.channels_last)
-        batch, operations = pair(model, px=256), gflop(model, px=256)
+        batch, operations = example(model, px=256), gflop(model, px=256)
         parameters = sum(p.numel() for p in model.parameters()) / 1e6
         for precision in ("float32", "bfloat16"):
             with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):

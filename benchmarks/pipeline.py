@@ -1,6 +1,6 @@
 """From files to a written report: a 256 x 256 x 24 volume and a slide; cold, without N4, from the cache; peak memory.
 
-    python -m benchmarks.pipeline SLIDE [--mpp X] [--size compact|reference]
+    python -m benchmarks.pipeline [SLIDE] [--mpp X] [--size compact|reference]
 
 Process start is not counted: everything is imported and the model is loaded before the clock runs. Each way runs in
 its own process, so that peak memory is its own.
@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 WAYS = ("cold", "cold, N4 off", "from the cache")
+DEMO = Path(__file__).resolve().parents[1] / "data_samples" / "cases" / "synth-00000" / "slide.tif"
 
 
 def scan_file(folder: Path) -> Path:
@@ -24,10 +25,10 @@ def scan_file(folder: Path) -> Path:
     import numpy as np
     import SimpleITK as sitk
 
-    from cmssd_core.mri.itk import to_image
     from cmssd_core.synthetic.centres import centre
     from cmssd_core.synthetic.latents import Latent
     from cmssd_core.synthetic.phantom import ScanSettings, scan
+    from cmssd_core.volume.itk import to_image
 
     settings = ScanSettings(shape=(24, 256, 256), in_plane_mm=0.8, slice_mm=4.0, contrasts=("t1",))
     body = scan(Latent(True, 0.8, 0.8, 0.5, 30.0), centre(0, seed=1), settings=settings, rng=np.random.default_rng(1))
@@ -39,7 +40,7 @@ def scan_file(folder: Path) -> Path:
 def weights_file(folder: Path, size: str) -> Path:
     """Weights of the size: the shipped ones, else random ones, which take as long."""
     from cmssd_core.models import MODELS
-    from cmssd_core.weights_file import SHIPPED, WeightsInfo, save
+    from cmssd_core.models.weights import SHIPPED, WeightsInfo, save
 
     shipped = SHIPPED / f"cmssd-{size}.safetensors"
     if shipped.exists():
@@ -52,10 +53,11 @@ def weights_file(folder: Path, size: str) -> Path:
 def one(way: str, mri: Path, slide: Path, mpp: float | None, weights: Path, folder: Path) -> None:
     import torch
 
-    from cmssd_core import cases, inference
+    from cmssd_core.cases import admit as cases
     from cmssd_core.config import Settings
+    from cmssd_core.inference import predict as inference
+    from cmssd_core.machine.store import Store
     from cmssd_core.report import files
-    from cmssd_core.store import Store
 
     torch.set_num_threads(2)
     settings = Settings(n4=way != "cold, N4 off", cache_dir=folder / "cache")
@@ -80,7 +82,7 @@ def one(way: str, mri: Path, slide: Path, mpp: float | None, weights: Path, fold
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("slide", type=Path)
+    parser.add_argument("slide", nargs="?", type=Path, default=DEMO, help="default: the demo slide")
     parser.add_argument("--mpp", type=float)
     parser.add_argument("--size", default="compact")
     parser.add_argument("--way", choices=WAYS)

@@ -21,7 +21,7 @@ AIM_SLICE_S, AIM_VOLUME_S = 1.0, 5.0
 
 def larger_case(folder: Path):
     """A synthetic case of 256 x 256 x 24 voxels, two contrasts, with the demo's slide size."""
-    from cmssd_core import cohort
+    from cmssd_core.cohort import table as cohort
     from cmssd_core.synthetic.cohort import SynthSettings, write
     from cmssd_core.synthetic.phantom import ScanSettings
 
@@ -31,7 +31,7 @@ def larger_case(folder: Path):
 
 
 def demo_case():
-    from cmssd_core import cohort
+    from cmssd_core.cohort import table as cohort
 
     root = Path(__file__).resolve().parents[1] / "data_samples"
     return cohort.admit_row(cohort.read(root / "cohort.csv").iloc[0], root, masks=False)
@@ -69,8 +69,8 @@ def main() -> None:
     chosen = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", str(chosen.threads))
 
-    from cmssd_core import inference
     from cmssd_core.config import Settings
+    from cmssd_core.inference import predict as inference
     from cmssd_core.whatif.ask import Bench, ask, shares
 
     with tempfile.TemporaryDirectory() as temporary:

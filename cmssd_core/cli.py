@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ from types import FrameType
 import typer
 
 from cmssd_core.commands import audit, cohort, explaining, single
+from cmssd_core.commands.terminal import name_flag
 from cmssd_core.types import InputError
 
 #: Every command, in the order in which `cmssd --help` lists them.
@@ -31,12 +33,14 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "app": single.dashboard,
 }
 app = typer.Typer(
-    add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # boxes around the help would take as long as all the rest of it
     help="CM-SSD: bone-sarcoma severity from an MRI and an H&E slide. Research use only.",
 )
 for name, command in COMMANDS.items():
-    app.command(name)(command)
+    # Said, because Typer cuts what it takes from the docstring itself to half a line.
+    app.command(name, short_help=(command.__doc__ or "").splitlines()[0])(command)
+FULL = (errno.ENOSPC, errno.EDQUOT)  # a disk's, wherever it was met
 #: What Typer raises for an unknown option or a bad value; it exports only this heir of it.
 MISUSE: tuple[type[Exception], ...] = tuple(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
@@ -57,8 +61,15 @@ def _stopped_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _flags(arguments: list[str]) -> set[str]:
+    """The flags of the command that these arguments call."""
+    commands = getattr(typer.main.get_command(app), "commands", {})
+    called = next((commands[word] for word in arguments if word in commands), None)
+    return {flag for parameter in called.params for flag in parameter.opts} if called else set()
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """The program `cmssd`: runs a command and exits with the status that cli.md promises."""
+    """The program `cmssd`: runs a command and exits with the status that docs/command-line.md promises."""
     try:
         with _stopped_by_sigterm():
             status = app(arguments, standalone_mode=False) or 0
@@ -66,16 +77,22 @@ def main(arguments: list[str] | None = None) -> None:
             raise KeyboardInterrupt
         sys.exit(status)
     except InputError as mistake:
-        print(str(mistake), file=sys.stderr)
+        print(name_flag(mistake, flags=_flags(sys.argv[1:] if arguments is None else arguments)), file=sys.stderr)
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted; what was finished is kept", file=sys.stderr)
         sys.exit(130)
     except MISUSE as misuse:
-        told = misuse.format_message() if isinstance(misuse, typer.BadParameter) else misuse
-        print(f"{told} (see cmssd --help)", file=sys.stderr)
+        summary = misuse.format_message() if isinstance(misuse, typer.BadParameter) else misuse
+        print(f"{summary} (see cmssd --help)", file=sys.stderr)
         sys.exit(2)
     except Exception as fault:
+        if isinstance(fault, OSError) and fault.errno in FULL:
+            print(
+                f"the disk is full ({fault.strerror}); free some space and run it again; what was finished is kept",
+                file=sys.stderr,
+            )
+            sys.exit(2)
         # Not from settings(): they may be what failed.
         if os.environ.get("CMSSD_DEBUG", "").lower() in ("1", "true", "yes", "on", "t", "y"):
             raise

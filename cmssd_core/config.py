@@ -1,4 +1,4 @@
-"""Settings of the whole program: one object, filled from CMSSD_* environment variables."""
+"""Settings of the core: one object, filled from CMSSD_* environment variables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypeVar, get_args
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
@@ -14,14 +14,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from cmssd_core.types import InputError
 
 PREFIX = "CMSSD_"
-#: Fields written as JSON, with an example each.
-AS_JSON = {"severity_tiers": '[["low", 0], ["high", 50]]', "roles": '{"tumour-board": "cases"}'}
-#: Without these there is no sign-in; some of them without the others is a mistake.
-SIGN_IN = ("oidc_metadata_url", "oidc_client_id", "oidc_client_secret", "public_url", "cookie_secret")
+Chosen = TypeVar("Chosen", bound=BaseSettings)
 
 
 class Settings(BaseSettings):
-    """What an installation may set; every field is read from CMSSD_<FIELD>, e.g. CMSSD_CACHE_DIR."""
+    """What the core may be told; every field is read from CMSSD_<FIELD>, e.g. CMSSD_CACHE_DIR.
+
+    A field that is written as JSON has an example of it. What the dashboard alone reads stands in dashboard/config.py.
+    """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
@@ -33,46 +33,15 @@ class Settings(BaseSettings):
     n4: bool = Field(default=True, description="correct the MRI's bias field")
     stain_backend: Literal["native", "staintools"] = "native"
     max_patches: int = Field(default=64, ge=1, description="patches taken from one slide")
-    upload_limit_mb: int = Field(default=2048, ge=1, description="largest upload the dashboard takes")
     unpacked_limit_mb: int = Field(default=4096, ge=1, description="largest archive after unpacking")
+    reading_memory_mb: int = Field(default=4096, ge=512, description="memory that reading one upload may take")
+    reading_seconds: float = Field(default=120.0, gt=0, description="time that reading one upload may take")
     debug: bool = Field(default=False, description="show the traceback of a fault of the program")
-    reviews: SecretStr = Field(
-        default=SecretStr(str(Path.home() / ".local" / "share" / "cmssd" / "reviews.sqlite")),
-        description="where readers' reviews are kept: a SQLite file, or a postgresql:// address",
-    )
     severity_tiers: tuple[tuple[str, float], ...] = Field(
         default=(("low", 0.0), ("moderate", 25.0), ("high", 50.0)),
         description="name and lower bound in percent; unvalidated, shown as such",
+        examples=['[["low", 0], ["high", 50]]'],
     )
-    host: str = Field(default="127.0.0.1", description="address the dashboard binds; beyond this machine with sign-in")
-    oidc_metadata_url: str | None = Field(default=None, pattern="^https?://", description="of the OIDC provider")
-    oidc_client_id: str | None = Field(default=None, min_length=1, description="what the provider calls this program")
-    oidc_client_secret: SecretStr | None = Field(default=None, min_length=1, description="given by the provider")
-    public_url: str | None = Field(default=None, pattern="^https?://", description="address users type")
-    cookie_secret: SecretStr | None = Field(default=None, min_length=32, description="signs the sign-in's cookie")
-    role_claim: str = Field(default="roles", min_length=1, description="claim of the sign-in that says who may what")
-    roles: tuple[tuple[str, Literal["summaries", "cases", "export"]], ...] = Field(
-        default=(("summaries", "summaries"), ("cases", "cases"), ("export", "export")),
-        description="value of the claim -> role, as a JSON object",
-    )
-    sign_in_hours: float = Field(default=12.0, gt=0, description="after these one signs in again")
-
-    @property
-    def sign_in(self) -> bool:
-        """Whether users must sign in. Raises InputError where only a part of what sign-in needs is set."""
-        given = [name for name in SIGN_IN if getattr(self, name) is not None]
-        if given and len(given) < len(SIGN_IN):
-            there, missing = (
-                ", ".join(PREFIX + name.upper() for name in SIGN_IN if (name in given) is wanted)
-                for wanted in (True, False)
-            )
-            raise InputError(f"sign-in came half set ({there}), expected {missing} too; set these, or unset all")
-        return bool(given)
-
-    @field_validator("roles", mode="before")
-    @classmethod
-    def _pairs(cls, roles: Any) -> Any:
-        return tuple(roles.items()) if isinstance(roles, dict) else roles
 
     @field_validator("severity_tiers")
     @classmethod
@@ -88,8 +57,13 @@ class Settings(BaseSettings):
 @lru_cache(maxsize=1)
 def settings() -> Settings:
     """The settings of this process, read once. Raises InputError naming the variable that cannot be used."""
+    return read_settings(Settings)
+
+
+def read_settings(kind: type[Chosen]) -> Chosen:
+    """Settings of a kind, from the environment. Raises InputError naming the variable that cannot be used."""
     try:
-        return Settings()
+        return kind()
     except ValidationError as problem:
         first = problem.errors()[0]
         wanted = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
@@ -97,15 +71,16 @@ def settings() -> Settings:
             wanted = "an address that begins with https:// or http://"
         elif first["type"] in ("too_short", "string_too_short"):
             wanted = f"{first['ctx']['min_length']} characters or more"
-        raise _mistake(str(first["loc"][0]), wanted) from None
+        raise _mistake(kind, str(first["loc"][0]), wanted) from None
     except SettingsError as problem:
         # Only a field that is written as JSON fails before it is checked.
-        field = next(name for name in re.findall('"([a-z_]+)"', str(problem)) if name in AS_JSON)
-        raise _mistake(field, f"JSON such as {AS_JSON[field]}") from None
+        as_json = {name: field.examples[0] for name, field in kind.model_fields.items() if field.examples}
+        name = next(name for name in re.findall('"([a-z_]+)"', str(problem)) if name in as_json)
+        raise _mistake(kind, name, f"JSON such as {as_json[name]}") from None
 
 
-def _mistake(field: str, wanted: str) -> InputError:
-    variable = PREFIX + field.upper()
+def _mistake(kind: type[BaseSettings], field: str, wanted: str) -> InputError:
+    variable, annotation = PREFIX + field.upper(), kind.model_fields[field].annotation
     came = next((value for name, value in os.environ.items() if name.upper() == variable), "")
-    came = "***" if field.endswith("_secret") else came
+    came = "***" if SecretStr in (annotation, *get_args(annotation)) else came
     return InputError(f"{variable}={came} came, expected {wanted}; mend or unset the variable {variable}")

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-from torch import Tensor
+# Everything imports this file, the command line's help too: the libraries are named for the type checker alone.
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from torch import Tensor
 
-FloatArray = npt.NDArray[np.float32]
-Uint8Array = npt.NDArray[np.uint8]
-BoolArray = npt.NDArray[np.bool_]
-Affine = npt.NDArray[np.float64]
-
-#: Image contrasts a Volume may carry. The models read the first four; ct and pet are admitted, not read by CM-SSD.
-CONTRASTS = ("t1", "t2", "stir", "adc", "ct", "pet")
+    FloatArray = npt.NDArray[np.float32]
+    Uint8Array = npt.NDArray[np.uint8]
+    BoolArray = npt.NDArray[np.bool_]
+    Affine = npt.NDArray[np.float64]
+else:
+    FloatArray = Uint8Array = BoolArray = Affine = Any
 
 Level = Literal["info", "warning", "severe"]
 
@@ -27,8 +28,23 @@ class InputError(ValueError):
     """A user's mistake, in one sentence: what came, what was expected, what to do.
 
     The only exception that is meant for a screen: the command line prints it and exits 2, a page shows it and
-    lives on.
+    lives on. field: what of the question it is about ("mri", "mpp", "split"), in the core's words; each door adds its
+    own name for that, a flag or a control. None = no field of the question, such as a row of a table.
     """
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+@contextmanager
+def about(field: str) -> Iterator[None]:
+    """Inside, a user's mistake that names no field is about this one."""
+    try:
+        yield
+    except InputError as mistake:
+        mistake.field = mistake.field or field
+        raise
 
 
 @dataclass(frozen=True)
@@ -47,11 +63,14 @@ class Finding:
 class Volume:
     """An MRI (or CT, PET) examination on one grid.
 
-    voxels: float32 (contrast, z, y, x), read-only. Raw scanner units after reading, z-scores after preparing.
+    voxels: float32 (contrast, z, y, x), read-only. As read: MR in the scanner's units, CT in Hounsfield units, PET in
+    SUV. As prepared: z-scores, or [-1, 1] over the contrast's window.
     affine: float64 4x4, maps a voxel index (x, y, z, 1) to RAS+ millimetres.
-    contrasts: one of CONTRASTS for each leading index of `voxels`.
+    contrasts: the name of a row of volume/contrasts.py for each leading index of `voxels`.
+    label: what a screen calls the modality.
     """
 
+    label: ClassVar[str] = "MRI"
     voxels: FloatArray
     affine: Affine
     contrasts: tuple[str, ...]
@@ -59,6 +78,8 @@ class Volume:
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
         """Voxel size along (x, y, z) in mm."""
+        import numpy as np
+
         x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(x), float(y), float(z)
 
@@ -70,8 +91,10 @@ class Slide:
     level_sizes: (width, height) in pixels of each pyramid level, level 0 first.
     mpp: microns per level-0 pixel, None where neither file nor user says it (it is asked for, never guessed).
     site_mm: where the biopsy was taken, RAS+ mm in the MRI's frame; None = unregistered.
+    label: what a screen calls the modality.
     """
 
+    label: ClassVar[str] = "H&E slide"
     path: Path
     level_sizes: tuple[tuple[int, int], ...]
     mpp: float | None
@@ -93,44 +116,67 @@ class PatchBag:
     site_mm: tuple[float, float, float] | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Truth:
-    """What is known of a case beyond its images; None = unknown. Masks: bool (z, y, x) on the Volume's grid.
+#: On what scale expression stands: counts as measured (read counts, TPM or FPKM), ln(1 + count), a logarithm of unknown
+#: base, or standard deviations from the training patients.
+ProfileUnit = Literal["counts", "log1p", "log", "zscore"]
 
-    tumour marks malignant tissue only (a benign lesion has an empty mask); bone is the affected bone's envelope,
-    its destroyed part included; lesion all diseased tissue, benign or malignant; destruction where the cortex is
-    breached. severity_pct in [0, 100]. event with time_months is survival.
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """Gene expression of one patient.
+
+    values: float32 (gene,), read-only. names: tuple[str, ...] (gene,), symbols or identifiers as read, each once.
+    unit: as in ProfileUnit; "zscore" once prepared. label: what a screen calls the modality.
     """
 
-    tumour: BoolArray | None = None
-    bone: BoolArray | None = None
-    lesion: BoolArray | None = None
-    destruction: BoolArray | None = None
-    malignant: bool | None = None
-    severity_pct: float | None = None
-    event: bool | None = None
-    time_months: float | None = None
+    label: ClassVar[str] = "RNA profile"
+    values: FloatArray
+    names: tuple[str, ...]
+    unit: ProfileUnit
+
+
+@dataclass(frozen=True)
+class Survival:
+    """Time and event, which travel together: event = it happened at time_months, else followed so long without."""
+
+    time_months: float
+    event: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What is known of a case beyond its inputs; what is unknown is left out.
+
+    masks: bool (z, y, x) on the Volume's grid by name. "tumour" marks malignant tissue only (a benign lesion has an
+    empty mask); "bone" is the affected bone's envelope, its destroyed part included; "lesion" all diseased tissue,
+    benign or malignant; "destruction" where the cortex is breached. labels: numbers of the whole case by task:
+    "malignant" 0 or 1, "severity_pct" in [0, 100].
+    """
+
+    masks: Mapping[str, BoolArray] = field(default_factory=dict)
+    labels: Mapping[str, float] = field(default_factory=dict)
+    survival: Survival | None = None
+
+
+Input = Volume | Slide | PatchBag | Profile
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One patient's inputs by modality name ("mri": Volume, "he": Slide or, once prepared, PatchBag).
+    """One patient's inputs by modality name ("mri": Volume, "he": Slide or, once prepared, PatchBag, "rna": Profile).
 
     id: sha256 of the bytes of the inputs, so the same scan has the same id; no name of a person anywhere.
     steps: what was done to the inputs so far, in words. findings: quality remarks.
     """
 
     id: str
-    inputs: Mapping[str, Volume | Slide | PatchBag]
+    inputs: Mapping[str, Input]
     truth: Truth = field(default_factory=Truth)
     steps: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
 
-    def _repr_html_(self) -> str:
-        return _in_notebook(self)
 
-
-Noun = TypeVar("Noun", Volume, Slide, PatchBag)
+Noun = TypeVar("Noun", Volume, Slide, PatchBag, Profile)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,47 +189,40 @@ class Reading(Generic[Noun]):
     steps: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Batch:
-    """Cases as tensors, in the form every model takes.
+    """Cases as tensors, in the form every model takes; case first everywhere.
 
-    inputs["mri"]: float32 (case, slice, neighbour, contrast, y, x), z-scores; neighbour = slice before, this, after.
-    inputs["he"]: float32 (case, patch, 3, y, x), stain-normalised RGB in [0, 1], white = 1.
-    valid["mri"]: bool (case, slice); valid["he"]: bool (case, patch); False = padding.
-    present["mri"], present["he"], present["site"]: bool (case,).
-    patch_mm: float32 (case, patch, 2), patch centres (x, y) in mm from the centre of the bag.
-    site_voxel: float32 (case, 3), the biopsy site as continuous (slice, y, x) index in inputs["mri"]; 0 where absent.
-    spacing_mm: float32 (case,), in-plane pixel size of inputs["mri"].
+    inputs: by modality; a modality that no case has is left out. "mri": float32 (case, slice, neighbour, contrast, y,
+    x), neighbour = slice before, this, after; "he": float32 (case, patch, 3, y, x), stain-normalised RGB in [0, 1],
+    white = 1; "rna": float32 (case, 1, gene), z-scores. valid: bool (case, slice), (case, patch) or (case, 1) by
+    modality; False = padding. present: bool (case,) by modality. geometry: where things lie, as a modality's collate
+    adds it. "mri.spacing_mm": (case,), in-plane pixel size. "mri.site_voxel": (case, 3), the biopsy site as continuous
+    (slice, y, x) index, 0 where "mri.site_known", bool (case,), is False. "he.patch_mm": (case, patch, 2), patch
+    centres (x, y) in mm from the centre of the bag.
     """
 
     ids: tuple[str, ...]
     inputs: Mapping[str, Tensor]
     valid: Mapping[str, Tensor]
     present: Mapping[str, Tensor]
-    patch_mm: Tensor
-    site_voxel: Tensor
-    spacing_mm: Tensor
+    geometry: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class ModelOutput:
-    """What a model says of a Batch before any threshold; None where the head is absent or its modality missing.
+    """What a model says of a Batch before any threshold.
 
-    tumour_logits, bone_logits: (case, slice, y, x). malignant_logit: (case,). severity_pct: (case,), equation 4 on
-    the soft maps. log_hazard: (case,). attention: by name; "cross" (case, slice, h, w) is equation 2's gate in
-    [0, 1] (1 = all MRI), "patch" (case, patch) sums to 1 over the valid patches of a case. auxiliary: further maps a
-    model was taught, as logits (case, slice, y, x) by name: "lesion" (benign or malignant), "destruction" (of cortex).
-    damage_logits: (case, 2), how damaged the MRI and the slide look, where the model judges that.
+    heads: by task, those of its tasks that this batch lets it answer. "tumour", "bone": logits (case, slice, y, x);
+    "malignant": logit (case,); "severity_pct": (case,), equation 4 on the soft maps; "risk": log hazard (case,).
+    attention: by name; "cross" (case, slice, h, w) is equation 2's gate in [0, 1] (1 = all MRI), "patch" (case, patch)
+    sums to 1 over the valid patches of a case. also: what a model was taught and does not promise, by name: "lesion"
+    (benign or malignant) and "destruction" (of cortex), logits (case, slice, y, x); what its extra loss reads.
     """
 
-    tumour_logits: Tensor | None
-    bone_logits: Tensor | None
-    malignant_logit: Tensor
-    severity_pct: Tensor | None
-    log_hazard: Tensor | None = None
+    heads: Mapping[str, Tensor]
     attention: Mapping[str, Tensor] = field(default_factory=dict)
-    auxiliary: Mapping[str, Tensor] = field(default_factory=dict)
-    damage_logits: Tensor | None = None
+    also: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -195,28 +234,39 @@ class SliceArea:
     bone_mm2: float
 
 
+@dataclass(frozen=True)
+class Answer:
+    """One number a model says of a case, in `unit`: value, or None with the reason why there is none.
+
+    low, high: its interval, None until calibrated.
+    """
+
+    value: float | None
+    unit: str
+    low: float | None = None
+    high: float | None = None
+    reason: str | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """One model's answer on one case, on the case's own grid.
 
-    maps: "tumour", "bone" and "attention", float32 (z, y, x) in [0, 1] on the source volume's grid and `affine`
-    (voxel (x, y, z) to RAS+ mm); empty without an MRI. Masks in all figures are maps >= 0.5.
-    severity_pct: equation 4, in [0, 100], or None with `severity_reason`. severity_interval: None until calibrated.
-    patch_attention: (patch,), with patch_xy (patch, 2) level-0 px and patch_size_px, the patch edge in level-0 px.
-    gate_at_site: equation 2's gate in the cell of the biopsy site, None where unregistered.
-    tumour_ml counts tumour inside the bone envelope and out; extraosseous_ml the part outside.
+    answers: by task that gives a number of the case: "malignant" (probability), "severity_pct" (equation 4, in [0,
+    100]), "risk" (log hazard); a task the model does not answer has no entry. maps: "tumour", "bone" and "attention",
+    float32 (z, y, x) in [0, 1] on the source volume's grid and `affine` (voxel (x, y, z) to RAS+ mm); empty without an
+    MRI. Masks in all figures are maps >= 0.5. patch_attention: (patch,), with patch_xy (patch, 2) level-0 px and
+    patch_size_px, the patch edge in level-0 px. gate_at_site: equation 2's gate in the cell of the biopsy site, None
+    where unregistered. tumour_ml counts tumour inside the bone envelope and out; extraosseous_ml the part outside.
     trained: what the weights were trained on, in words. timings_s: wall-clock seconds by step.
     """
 
     case_id: str
     model_id: str
     trained: str
+    answers: Mapping[str, Answer]
     maps: Mapping[str, FloatArray]
     affine: Affine | None
-    severity_pct: float | None
-    severity_reason: str | None
-    severity_interval: tuple[float, float] | None
-    p_malignant: float
     tier: str | None
     uncertainty: Mapping[str, float] | None
     tumour_ml: float | None
@@ -232,8 +282,31 @@ class Prediction:
     steps: tuple[str, ...]
     timings_s: Mapping[str, float]
 
-    def _repr_html_(self) -> str:
-        return _in_notebook(self)
+    @property
+    def p_malignant(self) -> float | None:
+        """Probability of malignancy; None where the model does not judge it."""
+        answer = self.answers.get("malignant")
+        return None if answer is None else answer.value
+
+    @property
+    def severity_pct(self) -> float | None:
+        """Severity in [0, 100]; None with `severity_reason`."""
+        answer = self.answers.get("severity_pct")
+        return None if answer is None else answer.value
+
+    @property
+    def severity_reason(self) -> str | None:
+        """Why there is no severity; None where there is one."""
+        answer = self.answers.get("severity_pct")
+        return "this model does not answer severity" if answer is None else answer.reason
+
+    @property
+    def severity_interval(self) -> tuple[float, float] | None:
+        """The calibrated interval of severity, None where there is none."""
+        answer = self.answers.get("severity_pct")
+        if answer is None or answer.low is None or answer.high is None:
+            return None
+        return answer.low, answer.high
 
 
 @dataclass(frozen=True)
@@ -288,11 +361,6 @@ class Attribution:
     effort: str
     notes: tuple[str, ...]
     seconds: float
-
-
-def _in_notebook(noun: Case | Prediction) -> str:
-    # By name: a noun knows no picture. Jupyter asks for its look, and only then is the drawing loaded.
-    return str(import_module("cmssd_core.report.notebook").shown(noun))
 
 
 def frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

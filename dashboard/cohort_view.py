@@ -10,6 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from cmssd_core.cases.modalities import MODALITIES
+from cmssd_core.evaluation.metrics import METRICS, OfMasks
+from cmssd_core.report.answers import TITLES
+
 Positions = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 UNKNOWN = "not known"
@@ -23,14 +27,12 @@ WORDS = {
     "malignant": "Label",
     "tissue_class": "Tissue class",
     "called": "Called",
-    "p_malignant": "Probability of malignancy",
+    "p_malignant": TITLES["malignant"],
+    "risk": TITLES["risk"],
     "severity_pct": "Severity, %",
     "severity_true": "True severity, %",
-    "severity_error": "Severity error, points",
-    "dice": "Dice of the tumour",
-    "iou": "IoU of the tumour",
-    "hd95_mm": "HD95, mm",
-    "bone_dice": "Dice of the bone",
+    "severity_error": METRICS["severity_mae"].heading,
+    **{name: metric.heading for name, metric in METRICS.items() if isinstance(metric.how, OfMasks)},
     "tumour_ml": "Tumour, mL",
     "bone_ml": "Bone, mL",
     "gate_mean": "Mean gate (1 = MRI)",
@@ -46,8 +48,7 @@ WORDS = {
     "fold": "Fold",
     "event": "Event",
     "time_months": "Follow-up, months",
-    "uncertainty_ood_mri": "Strangeness of the MRI",
-    "uncertainty_ood_he": "Strangeness of the slide",
+    **{f"uncertainty_ood_{name}": f"Strangeness of the {each.label}" for name, each in MODALITIES.items()},
     "answered": "Answer",
 }
 _LABELS = {
@@ -57,8 +58,10 @@ _LABELS = {
     "answered": ("none", "given"),
 }
 _NEVER = re.compile(
-    r"case_id|patient_id|number|model|given|left|maps|problem|slide|rna|severity_(low|high)|mri_\w+|ct|pet|\w*_mask|"
-    r"one_empty|seconds_\w+|memory_mb|site_[xyz]_mm|gate_at_site|uncertainty_(?!ood_(mri|he)$)\w+"
+    r"case_id|patient_id|number|model|given|left|maps|problem|severity_(low|high)|\w*_mask|mri_\w+|rna|"
+    r"one_empty|seconds_\w+|memory_mb|site_[xyz]_mm|gate_at_site|"
+    + "|".join(column for each in MODALITIES.values() for column in each.columns)
+    + rf"|uncertainty_(?!ood_({'|'.join(MODALITIES)})$)\w+"
 )
 
 
@@ -111,9 +114,9 @@ def facets(rows: pd.DataFrame) -> Facets:
             found[column] = Choice(labels, codes)
         elif pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
             numbers = values.to_numpy(dtype=np.float64)
-            there = numbers[np.isfinite(numbers)]
-            if there.size and there.min() < there.max():
-                found[column] = Numbers(numbers, float(there.min()), float(there.max()))
+            present = numbers[np.isfinite(numbers)]
+            if present.size and present.min() < present.max():
+                found[column] = Numbers(numbers, float(present.min()), float(present.max()))
         else:
             codes, labels = pd.factorize(values, sort=True)
             if 0 < len(labels) <= MOST_CHOICES:
@@ -139,9 +142,9 @@ def positions(rows: pd.DataFrame, columns: Facets, view: View) -> Positions:
         if isinstance(facet, Numbers):
             keep &= (facet.values >= low) & (facet.values <= high)
     if view.contains:
-        said = rows["case_id"].astype(str).str.contains(view.contains, case=False, regex=False)
-        said |= rows["patient_id"].astype(str).str.contains(view.contains, case=False, regex=False)
-        keep &= said.to_numpy(dtype=bool)
+        words = rows["case_id"].astype(str).str.contains(view.contains, case=False, regex=False)
+        words |= rows["patient_id"].astype(str).str.contains(view.contains, case=False, regex=False)
+        keep &= words.to_numpy(dtype=bool)
     kept = np.flatnonzero(keep)
     facet = columns.get(view.sort)
     if isinstance(facet, Numbers):
@@ -163,22 +166,22 @@ def to_query(view: View) -> dict[str, str]:
     """The view as a link's parameters; text that was searched for may be a name and stays out."""
     parts = [f"{column}:{'.'.join(map(str, places))}" for column, places in view.chosen]
     parts += [f"{column}:{low:.6g}~{high:.6g}" for column, low, high in view.ranges]
-    told = {"filter": ";".join(parts), "sort": f"{view.sort}{'-' if view.descending else ''}"}
-    return {key: value for key, value in told.items() if value and value != "number"}
+    summary = {"filter": ";".join(parts), "sort": f"{view.sort}{'-' if view.descending else ''}"}
+    return {key: value for key, value in summary.items() if value and value != "number"}
 
 
 def from_query(query: Mapping[str, str], columns: Facets) -> View:
     """The view of a link's parameters; what the cohort does not know is left out."""
     view = View()
     for part in query.get("filter", "").split(";"):
-        column, _, said = part.rpartition(":")
+        column, _, words = part.rpartition(":")
         facet = columns.get(column)
-        if isinstance(facet, Choice) and re.fullmatch(r"\d{1,3}(\.\d{1,3})*", said):
-            places = tuple(sorted({int(n) for n in said.split(".") if int(n) < len(facet.labels)}))
+        if isinstance(facet, Choice) and re.fullmatch(r"\d{1,3}(\.\d{1,3})*", words):
+            places = tuple(sorted({int(n) for n in words.split(".") if int(n) < len(facet.labels)}))
             view = replace(view, chosen=(*view.chosen, (column, places)))
-        elif isinstance(facet, Numbers) and re.fullmatch(r"[-+.e\d]+~[-+.e\d]+", said):
+        elif isinstance(facet, Numbers) and re.fullmatch(r"[-+.e\d]+~[-+.e\d]+", words):
             try:
-                low, high = (float(n) for n in said.split("~"))
+                low, high = (float(n) for n in words.split("~"))
             except ValueError:
                 continue
             if low <= high:
@@ -221,12 +224,12 @@ def packed(rows: Positions) -> str:
     return ".".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
-def unpacked(said: str, count: int) -> Positions:
+def unpacked(words: str, count: int) -> Positions:
     """Row numbers of ranges below `count`; nothing where it is no list of ranges."""
-    if not re.fullmatch(r"\d{1,9}(-\d{1,9})?(\.\d{1,9}(-\d{1,9})?)*", said):
+    if not re.fullmatch(r"\d{1,9}(-\d{1,9})?(\.\d{1,9}(-\d{1,9})?)*", words):
         return np.zeros(0, dtype=np.int64)
     found: list[Positions] = []
-    for part in said.split("."):
+    for part in words.split("."):
         first, _, last = part.partition("-")
         found.append(np.arange(int(first), min(int(last or first) + 1, count), dtype=np.int64))
     joined = np.unique(np.concatenate(found))

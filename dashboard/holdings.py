@@ -30,6 +30,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from cmssd_core.slide.stain import Stain
 from cmssd_core.types import Affine, Slide
+from dashboard import headers
 from dashboard.viewers import tiles
 
 COOKIE = "cmssd_browser"
@@ -104,13 +105,20 @@ def mine() -> Holding:
     return holding
 
 
-def found(secret: str, browser: str | None) -> Holding | None:
+def find_holding(secret: str, browser: str | None) -> Holding | None:
     """The holding of this secret, where the request came from the browser it belongs to."""
     with _lock:
         holding = _holdings.get(secret)
     if holding is None or holding.browser is None or browser is None:
         return None
     return holding if secrets.compare_digest(holding.browser.encode(), browser.encode()) else None
+
+
+def is_owner(session: str, browser: str | None) -> bool:
+    """Whether a session belongs to this browser; of a session that has not drawn a page yet nobody is the owner."""
+    with _lock:
+        found = [holding for holding in _holdings.values() if holding.session == session]
+    return any(find_holding(holding.secret, browser) is not None for holding in found)
 
 
 def sweep(*, connected: Callable[[str], bool], now_s: float, after_s: float = 300.0) -> None:
@@ -166,18 +174,23 @@ def cookie(app: ASGIApp) -> ASGIApp:
     """Gives every browser that fetches a page a secret of its own, which its sessions are then bound to."""
 
     async def with_cookie(scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(scope.get("headers", ()))
-        asks_page = scope["type"] == "http" and b"text/html" in headers.get(b"accept", b"")
-        if not asks_page or _brought(headers.get(b"cookie", b"")):
+        given = dict(scope.get("headers", ()))
+        asks_page = scope["type"] == "http" and b"text/html" in given.get(b"accept", b"")
+        if not asks_page:
             await app(scope, receive, send)
             return
-        secure = "; Secure" if scope.get("scheme") == "https" else ""
-        # Lax, not Strict: coming back from a sign-in page elsewhere must find the same browser.
-        line = f"{COOKIE}={secrets.token_urlsafe(32)}; Path=/; HttpOnly; SameSite=Lax{secure}"
+        # Else the page might come back from the browser's cache after its cookie is gone, and then nothing is served.
+        ours = [(b"cache-control", b"no-store")]
+        if not _brought(given.get(b"cookie", b"")):
+            secure = "; Secure" if headers.is_encrypted(scope) else ""
+            # Lax, not Strict: coming back from a sign-in page elsewhere must find the same browser.
+            line = f"{COOKIE}={secrets.token_urlsafe(32)}; Path={headers.base()}; HttpOnly; SameSite=Lax{secure}"
+            ours.append((b"set-cookie", line.encode()))
 
         async def send_with(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", ()), (b"set-cookie", line.encode())]}
+                kept = [each for each in message.get("headers", ()) if each[0].lower() != b"cache-control"]
+                message = {**message, "headers": [*kept, *ours]}
             await send(message)
 
         await app(scope, receive, send_with)

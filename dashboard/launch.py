@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 FIRST_PORT = 8501
 
@@ -37,10 +39,13 @@ def serve(*, cohort: Path | None = None, port: int | None = None, headless: bool
     from cmssd_core.config import settings
     from cmssd_core.types import InputError
     from dashboard import sign_in
+    from dashboard.config import dashboard_settings
 
     try:
-        chosen = settings()
+        settings()  # what is wrong with the core's is said now, not on the first page
+        chosen = dashboard_settings()
         sign_in.refuse_open_door(chosen.host, chosen)
+        path = chosen.path
     except InputError as mistake:
         print(mistake, file=sys.stderr)
         return 2
@@ -54,23 +59,26 @@ def serve(*, cohort: Path | None = None, port: int | None = None, headless: bool
         return 2
     from dashboard.app import app
 
-    address = chosen.public_url or f"http://{f'[{host}]' if ':' in host else host}:{number}"
+    address = chosen.public_url or f"http://{f'[{host}]' if ':' in host else host}:{number}{path}"
     print(f"CM-SSD, research use only: {address} (Ctrl-C stops it)", flush=True)
     # Streamlit looks for .streamlit/config.toml beside the script that was started, which may be `cmssd` itself.
     sys.argv = [str(Path(__file__).with_name("app.py").resolve())]
+    # As Ctrl-C, so that what it keeps of patients and secrets is removed on the way out.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with sign_in.streamlit_options(chosen) as options:
-            app.run(
-                config={
-                    "server.address": host,
-                    "server.port": number,
-                    "server.headless": headless,
-                    "server.maxUploadSize": chosen.upload_limit_mb,
-                    "browser.gatherUsageStats": False,
-                    **options,
-                }
-            )
+        app.run(
+            config={
+                "server.address": host,
+                "server.port": number,
+                "server.baseUrlPath": path,
+                "server.headless": headless,
+                "server.maxUploadSize": chosen.upload_limit_mb,
+                "browser.gatherUsageStats": False,
+                **({"browser.serverAddress": urlsplit(chosen.public_url).hostname} if chosen.public_url else {}),
+            }
+        )
     except KeyboardInterrupt:
+        print("the dashboard has stopped", file=sys.stderr)
         return 130
     return 0
 

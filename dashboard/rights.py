@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import streamlit as st
 from starlette.requests import HTTPConnection
 from streamlit.navigation.page import StreamlitPage
 
-from cmssd_core.config import Settings, settings
 from cmssd_core.types import InputError
+from dashboard import signed_out
+from dashboard.config import DashboardSettings, dashboard_settings
 
 Right = Literal["summaries", "cases", "export"]
 User = Mapping[str, Any]
@@ -27,38 +30,59 @@ ROLES: Mapping[str, frozenset[Right]] = {
     "cases": frozenset({"summaries", "cases"}),
     "export": frozenset({"summaries", "cases", "export"}),
 }
-#: page, by its title -> the right one needs to open it. A page that is not named here shows cases.
-PAGES: Mapping[str, Right] = {
-    "Overview": "summaries",
-    "Analyse": "cases",
-    "Case": "cases",
-    "Cohort": "cases",
-    "Performance": "summaries",
-    "What-if": "cases",
-    "Explain": "cases",
-    "Review": "cases",
-    "Models": "summaries",
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page: its file in pages/, its icon (Material), and the right one needs to open it."""
+
+    file: str
+    icon: str
+    right: Right
+
+
+#: THE table of pages, by title, in the order of the navigation; the first is where one arrives.
+PAGES: dict[str, Page] = {
+    "Overview": Page("overview.py", "home", "summaries"),
+    "Analyse": Page("analyse.py", "radiology", "cases"),
+    "Case": Page("case.py", "clinical_notes", "cases"),
+    "Cohort": Page("cohort.py", "groups", "cases"),
+    "Performance": Page("performance.py", "insights", "summaries"),
+    "What-if": Page("what_if.py", "experiment", "cases"),
+    "Explain": Page("explain.py", "center_focus_strong", "cases"),
+    "Review": Page("review.py", "rate_review", "cases"),
+    "Models": Page("models.py", "neurology", "summaries"),
 }
 
 
-def role(user: User | None, chosen: Settings) -> str | None:
-    """The highest role that the claims of a signed-in user give; None = not signed in, too long ago, or no role."""
-    if not user or user.get("is_logged_in") is not True:
-        return None
-    issued = user.get("iat")
-    if not isinstance(issued, int | float) or time.time() - issued > chosen.sign_in_hours * 3600:
+#: How far the identity provider's clock may be ahead of ours.
+_AHEAD_S = 120.0
+
+
+def role(user: User | None, chosen: DashboardSettings) -> str | None:
+    """The highest role that the claims of a signed-in user give; None = not signed in, no longer, or no role."""
+    if not user or user.get("is_logged_in") is not True or not _is_fresh(user, chosen):
         return None
     if chosen.role_claim == "email" and user.get("email_verified") is not True:
         return None  # an address that anyone may claim gives nothing
-    said = user.get(chosen.role_claim)
-    values = {said} if isinstance(said, str) else set(said) if isinstance(said, list | tuple) else set()
+    words = user.get(chosen.role_claim)
+    values = {words} if isinstance(words, str) else set(words) if isinstance(words, list | tuple) else set()
     given = {name for value, name in chosen.roles if value in values}
     return next((name for name in reversed(ROLES) if name in given), None)
 
 
+def _is_fresh(user: User, chosen: DashboardSettings) -> bool:
+    """Whether the sign-in is neither too old, nor from the future, nor ended by a sign-out."""
+    issued = user.get("iat")
+    if not isinstance(issued, int | float) or isinstance(issued, bool):
+        return False
+    # So that NaN is not fresh either.
+    return -_AHEAD_S <= time.time() - issued <= chosen.sign_in_hours * 3600 and not signed_out.is_signed_out(user)
+
+
 def may(user: User | None, right: Right) -> bool:
     """Whether a user, by the claims of the sign-in, may do this; everybody may where there is no sign-in."""
-    chosen = settings()
+    chosen = dashboard_settings()
     return not chosen.sign_in or right in ROLES.get(role(user, chosen) or "", ())
 
 
@@ -98,12 +122,16 @@ def request_user(request: HTTPConnection) -> User | None:
     return claims if ours else None
 
 
-def navigation(pages: Sequence[StreamlitPage]) -> StreamlitPage:
-    """The page to run: of those the session's user may open, or the one that says why there is none.
+def navigation(folder: Path) -> StreamlitPage:
+    """The page to run: of those in `folder` that the session's user may open, or the one that says why there is none.
 
     Where there is none, every page's address leads to the one that asks to sign in, and no page is listed.
     """
-    mine = [page for page in pages if session_may(PAGES.get(page.title, "cases"))]
+    pages = [
+        st.Page(folder / page.file, title=title, icon=f":material/{page.icon}:", default=title == next(iter(PAGES)))
+        for title, page in PAGES.items()
+    ]
+    mine = [page for page in pages if session_may(PAGES[page.title].right)]
     if mine:
         return st.navigation(mine)
     doors = [
@@ -112,10 +140,21 @@ def navigation(pages: Sequence[StreamlitPage]) -> StreamlitPage:
     return st.navigation(doors, position="hidden")
 
 
+def sign_out_button() -> None:
+    """Ends the sign-in of the session's user, here and for whoever has a copy of its cookie."""
+    st.button("Sign out", icon=":material/logout:", on_click=_sign_out)
+
+
+def _sign_out() -> None:
+    signed_out.sign_out(st.user.to_dict())
+    st.logout()
+
+
 def _stop() -> None:
     """Sign in, or: you are signed in and have no role."""
-    signed_in = st.user.get("is_logged_in") is True
-    late = signed_in and time.time() - float(st.user.get("iat") or 0) > settings().sign_in_hours * 3600
+    user = st.user.to_dict()
+    signed_in = user.get("is_logged_in") is True
+    late = signed_in and not _is_fresh(user, dashboard_settings())
     st.title("CM-SSD")
     if late:
         st.info("Your sign-in has run out; sign in again.", icon=":material/lock_clock:")
@@ -130,4 +169,4 @@ def _stop() -> None:
     if not signed_in or late:
         st.button("Sign in", type="primary", icon=":material/login:", on_click=st.login)
     if signed_in:
-        st.button("Sign out", icon=":material/logout:", on_click=st.logout)
+        sign_out_button()

@@ -6,23 +6,23 @@ without the right to see cases gets the same answer as one for what is not there
 
 from __future__ import annotations
 
+from openslide import OpenSlideError
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from cmssd_core.types import InputError
-from dashboard import holdings, rights
+from dashboard import gate, headers, holdings, rights
+from dashboard.headers import PRIVATE
 from dashboard.holdings import HeldSlide, HeldVolume
 from dashboard.viewers import bundle, nifti, tiles
 
-#: The browser may keep what it fetched for as long as the page lives, no proxy may.
-_PRIVATE = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"}
 _NOWHERE = {"Cache-Control": "no-store"}
 
 
 def _held(request: Request) -> holdings.Held | None:
-    holding = holdings.found(request.path_params["secret"], request.cookies.get(holdings.COOKIE))
+    holding = holdings.find_holding(request.path_params["secret"], request.cookies.get(holdings.COOKIE))
     if holding is None or not rights.request_may(request, "cases"):
         return None
     return holding.get(request.path_params["name"])
@@ -41,7 +41,7 @@ def volume(request: Request) -> Response:
     return Response(
         nifti.encode(held.values, held.affine),
         media_type="application/octet-stream",
-        headers=_PRIVATE | {"Content-Encoding": "identity"},
+        headers=PRIVATE | {"Content-Encoding": "identity"},
     )
 
 
@@ -54,9 +54,9 @@ def tile(request: Request) -> Response:
         picture = tiles.tile(
             held.slide, level=place["level"], column=place["column"], row=place["row"], stain=held.stain
         )
-    except (InputError, OSError):
+    except (InputError, OSError, OpenSlideError):
         return _missing()
-    return _missing() if picture is None else Response(picture, media_type="image/jpeg", headers=_PRIVATE)
+    return _missing() if picture is None else Response(picture, media_type="image/jpeg", headers=PRIVATE)
 
 
 def outlines(request: Request) -> Response:
@@ -64,7 +64,7 @@ def outlines(request: Request) -> Response:
     held = _held(request)
     if not isinstance(held, bytes):
         return _missing()
-    return Response(held, media_type="application/geo+json", headers=_PRIVATE)
+    return Response(held, media_type="application/geo+json", headers=PRIVATE)
 
 
 def script(request: Request) -> Response:
@@ -76,7 +76,7 @@ def script(request: Request) -> Response:
     return Response(
         path.read_bytes(),
         media_type="text/javascript",
-        headers={"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"},
+        headers={"Cache-Control": "public, max-age=31536000, immutable"},
     )
 
 
@@ -86,4 +86,5 @@ ROUTES = [
     Route("/held/{secret}/{name}.geojson", outlines),
     Route("/held/{secret}/{name}/{level:int}/{column:int}_{row:int}.jpg", tile),
 ]
-MIDDLEWARE = [Middleware(holdings.cookie)]
+#: From the outside in: what every answer says, the browser's cookie, and who may have what.
+MIDDLEWARE = [Middleware(headers.guard), Middleware(holdings.cookie), Middleware(gate.gate)]

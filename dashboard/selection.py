@@ -14,8 +14,8 @@ from uuid import uuid4
 import streamlit as st
 
 from cmssd_core.config import settings
+from cmssd_core.machine.atomic import make_folder, write_atomic
 from cmssd_core.types import InputError
-from cmssd_core.whole import make_folder, write_whole
 
 _COHORT, _CURRENT, _PINNED, _SELECTED = "cmssd_cohort", "cmssd_current", "cmssd_pinned", "cmssd_selected"
 _SLICE_NAME = re.compile(r"\S(.{0,58}\S)?")
@@ -104,7 +104,7 @@ def set_current(ref: CaseRef | None) -> None:
     st.session_state[_CURRENT] = ref
 
 
-def pinned() -> CaseRef | None:
+def get_pinned() -> CaseRef | None:
     """The case that others are compared with."""
     return st.session_state.get(_PINNED)
 
@@ -114,10 +114,10 @@ def set_pinned(ref: CaseRef | None) -> None:
     st.session_state[_PINNED] = ref
 
 
-def selected() -> Selected:
+def get_selected() -> Selected:
     """The selected set of the open cohort."""
-    there: Selected = st.session_state.get(_SELECTED, Selected())
-    return there
+    present: Selected = st.session_state.get(_SELECTED, Selected())
+    return present
 
 
 def set_selected(case_ids: Iterable[str], *, by: str) -> None:
@@ -125,7 +125,7 @@ def set_selected(case_ids: Iterable[str], *, by: str) -> None:
 
     by: the one of TABLE, PLOT, MATRIX, SLICE and LINK that chose them.
     """
-    before, chosen = selected(), frozenset(case_ids)
+    before, chosen = get_selected(), frozenset(case_ids)
     if chosen != before.case_ids:
         st.session_state[_SELECTED] = Selected(chosen, by, before.turn + 1)
 
@@ -135,9 +135,9 @@ def slices(cohort: Path) -> tuple[NamedSlice, ...]:
     found = []
     for path in _folder(cohort).glob("*.json"):
         try:
-            told = json.loads(path.read_text(encoding="utf-8"))
-            made = datetime.fromisoformat(told["made"])
-            found.append(NamedSlice(path.stem, str(told["name"]), frozenset(map(str, told["cases"])), made))
+            summary = json.loads(path.read_text(encoding="utf-8"))
+            made = datetime.fromisoformat(summary["made"])
+            found.append(NamedSlice(path.stem, str(summary["name"]), frozenset(map(str, summary["cases"])), made))
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return tuple(sorted(found, key=lambda one: (one.name.casefold(), one.made)))
@@ -155,8 +155,10 @@ def save_slice(cohort: Path, name: str, case_ids: Collection[str]) -> NamedSlice
     made = NamedSlice(uuid4().hex[:12], name, frozenset(map(case_key, case_ids)), datetime.now(UTC))
     # A file a slice: two sessions that save at once lose nothing.
     make_folder(_folder(cohort))
-    told = {"name": made.name, "made": made.made.isoformat(), "cases": sorted(made.case_keys)}
-    write_whole(_folder(cohort) / f"{made.id}.json", lambda part: part.write_text(json.dumps(told), encoding="utf-8"))
+    summary = {"name": made.name, "made": made.made.isoformat(), "cases": sorted(made.case_keys)}
+    write_atomic(
+        _folder(cohort) / f"{made.id}.json", lambda part: part.write_text(json.dumps(summary), encoding="utf-8")
+    )
     return made
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -17,7 +16,8 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
-CONTRASTS = ("t1", "t2", "stir", "adc")
+from cmssd_core.volume.contrasts import contrast_columns
+
 WAIT_S = 60.0
 
 # The server is on this machine: a proxy set for the outside must not be asked for it.
@@ -42,9 +42,9 @@ def predict_arguments(cohort: Path, out: Path) -> list[str]:
     filled = {name: value.strip() for name, value in row.items() if isinstance(value, str) and value.strip()}
 
     arguments = ["predict"]
-    for name in CONTRASTS:
-        if f"mri_{name}" in filled:
-            arguments += ["--contrast", f"{name}={cohort.parent / filled[f'mri_{name}']}"]
+    for column, name in contrast_columns().items():
+        if column in filled:
+            arguments += ["--contrast", f"{name}={cohort.parent / filled[column]}"]
     if "slide" in filled:
         arguments += ["--he", str(cohort.parent / filled["slide"])]
     if len(arguments) == 1:
@@ -72,6 +72,8 @@ def result_block(result: Mapping[str, Any]) -> str:
         ("p(malignant)", "none" if result.get("p_malignant") is None else f"{result['p_malignant']:.3f}"),
         ("tier", result.get("tier") or "none"),
     ]
+    if (result.get("risk") or {}).get("value") is not None:
+        lines.append(("log hazard", f"{result['risk']['value']:+.2f}"))
     for name in ("tumour_ml", "bone_ml"):
         if result.get(name) is not None:
             lines.append((name.removesuffix("_ml"), f"{result[name]:.1f} ml"))
@@ -89,10 +91,10 @@ def wait_until_healthy(address: str, server: subprocess.Popen[Any], *, wait_s: f
             raise SmokeError(f"the server ended with status {server.returncode} before it answered")
         try:
             with _OPENER.open(f"{address}/health", timeout=5) as answer:
-                said = json.load(answer)
-            if isinstance(said, dict) and said.get("status") == "ok":
-                return said
-            last = f"it said {said!r}"
+                words = json.load(answer)
+            if isinstance(words, dict) and words.get("status") == "ok":
+                return words
+            last = f"it said {words!r}"
         except (URLError, OSError, ValueError) as error:
             last = str(error)
         time.sleep(0.2)
@@ -111,8 +113,23 @@ def stop(server: subprocess.Popen[Any]) -> None:
             continue
 
 
+def serve_until_interrupted(command: Sequence[str]) -> None:
+    """Runs the dashboard until Ctrl-C. Raises SmokeError where it ends by itself with an error."""
+    server = subprocess.Popen(command)
+    try:
+        status = server.wait()
+    except KeyboardInterrupt:
+        stop(server)  # a terminal has told it too, but a signal sent to this process alone has not
+        return
+    if status not in (0, 130):
+        raise SmokeError(f"the dashboard ended with status {status}; its last line says why")
+
+
 def demo(command: Sequence[str], *, data: Path, out: Path, headless: bool) -> None:
-    """Runs the main job, shows its result, then serves: until interrupted, or headless until it has answered."""
+    """Runs the main job, shows its result, then serves: until interrupted, or headless until it has answered.
+
+    Ctrl-C is how one leaves an open dashboard, so it ends the demo as done. Raises SmokeError where a step fails.
+    """
     # Its own summary would stand there twice; progress and errors come on stderr.
     done = subprocess.run([*command, *predict_arguments(data / "cohort.csv", out)], stdout=subprocess.DEVNULL)
     if done.returncode != 0:
@@ -121,7 +138,8 @@ def demo(command: Sequence[str], *, data: Path, out: Path, headless: bool) -> No
     serve = [*command, "app", "--cohort", str(data)]
     if not headless:
         print(f"\n{result}\n  files        {out}\n", flush=True)
-        os.execv(serve[0], serve)
+        serve_until_interrupted(serve)
+        return
 
     port = _free_port()
     address = f"http://127.0.0.1:{port}"
@@ -131,7 +149,7 @@ def demo(command: Sequence[str], *, data: Path, out: Path, headless: bool) -> No
         print(f"\n{result}\n  files        {out}\n  dashboard    {address} answered {json.dumps(health)}", flush=True)
     finally:
         stop(server)
-    print("All of it works. The dashboard was stopped; `make demo` without HEADLESS keeps it open.", flush=True)
+    print("All of it works. `make demo` without HEADLESS keeps the dashboard open.", flush=True)
 
 
 def _free_port() -> int:
@@ -147,6 +165,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path(".demo"), help="where the prediction is written")
     parser.add_argument("--headless", action="store_true", help="stop once the dashboard has answered")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no server is left behind
     command = [str(Path(sys.executable).with_name("cmssd"))]
     try:
         demo(command, data=given.data, out=given.out, headless=given.headless)

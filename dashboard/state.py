@@ -105,7 +105,7 @@ def saw(case_id: str) -> None:
     st.session_state.setdefault(_SEEN, set()).add(case_id)
 
 
-def seen(case_id: str) -> bool:
+def was_seen(case_id: str) -> bool:
     """Whether this session showed the model's answer on a case."""
     return case_id in st.session_state.get(_SEEN, ())
 
@@ -122,10 +122,10 @@ def set_pinned_result(value: Result | None) -> None:
         saw(value.case.id)
 
 
-def kept(slot: str) -> Kept | None:
+def get_uploads(slot: str) -> Kept | None:
     """The files uploaded into a slot ("mri", "he"), also after a visit to another page."""
-    there: Kept | None = st.session_state.get(_KEPT + slot)
-    return there if there is not None and all(path.exists() for path in there.paths) else None
+    present: Kept | None = st.session_state.get(_KEPT + slot)
+    return present if present is not None and all(path.exists() for path in present.paths) else None
 
 
 def keep(slot: str, value: Kept) -> None:

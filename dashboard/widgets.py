@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 from uuid import uuid4
 
 import streamlit as st
-from PIL import Image, ImageDraw
 
-from cmssd_core.config import settings
-from cmssd_core.report.display import most_tumour
-from cmssd_core.report.html import bounds
-from cmssd_core.types import CONTRASTS, Finding, InputError, Prediction, Slide, Volume
+from cmssd_core.report.answers import name_unanswered
+from cmssd_core.types import Finding, InputError, Prediction, Slide, Volume
+from cmssd_core.volume.contrasts import CONTRASTS, contrast_label
 from dashboard import rights, state
+from dashboard.cards import make_cards
+from dashboard.config import dashboard_settings
+from dashboard.controls import name_control
+from dashboard.inputs import describe_absent, describe_undrawn, name_modality
 from dashboard.services import case as cases
 from dashboard.services import model as models
 from dashboard.views import areas, frame, mri, slide
 
 
 class Check(Protocol):
-    """The part of cmssd_core.doctor.Check that is shown."""
+    """The part of cmssd_core.machine.doctor.Check that is shown."""
 
     name: str
     ok: bool
@@ -41,15 +43,10 @@ _BADGES = {
 }
 
 
-def icon() -> Image.Image:
-    """The browser tab's picture, drawn here: Streamlit would fetch a named icon from the internet."""
-    picture = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
-    draw = ImageDraw.Draw(picture)
-    draw.rounded_rectangle((2, 2, 61, 61), 14, "#0f5c8c")
-    draw.ellipse((12, 12, 51, 51), outline="#ffffff", width=6)
-    draw.ellipse((32, 20, 50, 38), fill="#f1605d")
-    return picture
-
+#: The browser tab's picture. Streamlit would fetch a named icon from the internet, and a drawn one asks for a sign-in.
+ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 64 64"><rect x="2" y="2" width="60" height="60" rx="14"
+fill="#0f5c8c"/><circle cx="32" cy="32" r="17" fill="none" stroke="#fff" stroke-width="6"/><circle cx="41" cy="29" r="9"
+fill="#f1605d"/></svg>"""
 
 #: Takes away the button of st.dataframe that saves a table, for those who may not take data away.
 NO_CSV = """<style>
@@ -70,7 +67,7 @@ def guarded(doing: str) -> Iterator[None]:
     try:
         yield
     except InputError as mistake:
-        st.error(plain(str(mistake)), icon=":material/error:")
+        st.error(plain(name_control(mistake)), icon=":material/error:")
     except Exception as fault:
         tell_fault(fault, doing)
 
@@ -81,7 +78,7 @@ def tell_fault(fault: Exception, doing: str = "drawing the page") -> bool:
     A user's mistake that no page expected, such as a malformed CMSSD_* variable, is told as what it is.
     """
     if isinstance(fault, InputError):
-        st.error(plain(str(fault)), icon=":material/error:")
+        st.error(plain(name_control(fault)), icon=":material/error:")
         return True
     number = uuid4().hex[:8]
     # The message itself may quote a file or a header, so only its kind and the places in the code are logged.
@@ -109,7 +106,7 @@ def model_in_use() -> None:
         st.markdown(f"Trained on: {plain(str(predictor.trained))}")
 
 
-def doubted(label: str, value: str, doubt: str) -> None:
+def show_figure(label: str, value: str, doubt: str) -> None:
     """A number and, right below it, why not to trust it blindly."""
     with st.container(border=True, height="stretch"):
         st.metric(label, value)
@@ -124,22 +121,23 @@ def findings(found: Sequence[Finding]) -> None:
         st.markdown(f"{_BADGES[finding.level]} {plain(finding.what)} :gray[({plain(finding.where)})]")
 
 
-def uploader(slot: str, label: str, help_text: str, *, several: bool) -> state.Kept | None:
-    """A file uploader whose files outlive a visit to another page; gives what is kept."""
+def uploader(slot: str) -> state.Kept | None:
+    """The field of one modality, whose files outlive a visit to another page; gives what is kept."""
+    field = cases.FIELDS[slot]
     files = st.file_uploader(
-        label,
-        accept_multiple_files=several,
+        field.label,
+        accept_multiple_files=field.several,
         key=f"upload_{slot}",
-        help=help_text,
+        help=field.help,
         on_change=state.forget,
         args=(slot,),
-        max_upload_size=settings().upload_limit_mb,
+        max_upload_size=dashboard_settings().upload_limit_mb,
     )
     fresh = files if isinstance(files, list) else [files] if files is not None else []
-    if fresh and state.kept(slot) is None:
+    if fresh and state.get_uploads(slot) is None:
         with guarded("keeping the upload"):
             state.keep(slot, cases.keep(slot, fresh))
-    kept = state.kept(slot)
+    kept = state.get_uploads(slot)
     if kept is not None and not fresh:
         st.markdown(f"Kept from before: {len(kept.paths)} file(s), {kept.size_bytes / 1e6:.1f} MB")
         st.button("Remove", key=f"remove_{slot}", on_click=state.forget, args=(slot,))
@@ -148,23 +146,23 @@ def uploader(slot: str, label: str, help_text: str, *, several: bool) -> state.K
 
 def contrast_choice(kept: state.Kept | None) -> dict[str, int] | None:
     """Which contrast each volume is, contrast -> number of the file; {} = the files say it, None = not chosen yet."""
-    told = cases.contrasts_told(kept)
-    several = len(told) > 1
+    summary = cases.contrasts_told(kept)
+    several = len(summary) > 1
     chosen: dict[str, int] = {}
-    for number, guess in enumerate(told):
+    for number, guess in enumerate(summary):
         options = list(CONTRASTS) if several else [AS_NAMED, *CONTRASTS]
         picked = st.selectbox(
             f"Contrast of file {number + 1}" if several else "Contrast",
             options,
             index=(None if guess is None else options.index(guess)) if several else 0,
-            key=f"contrast_{number}_of_{len(told)}{_of(kept)}",
+            key=f"contrast_{number}_of_{len(summary)}{_of(kept)}",
             persist_state="session",
-            format_func=lambda name: name if name == AS_NAMED else name.upper(),
+            format_func=lambda name: name if name == AS_NAMED else contrast_label(name),
             help="Which sequence this is; needed where neither name nor header says it.",
         )
         if picked in CONTRASTS:
             chosen[picked] = number
-    if several and len(chosen) < len(told):
+    if several and len(chosen) < len(summary):
         st.info("Choose a different contrast for each file.", icon=":material/info:")
         return None
     return chosen
@@ -214,45 +212,20 @@ def checks(found: Sequence[Check]) -> None:
 
 
 def figures(prediction: Prediction) -> None:
-    """Severity, probability, volumes and the gate, each with its doubt."""
-    p = prediction
-    columns = st.columns(4)
-    with columns[0]:
-        if p.severity_pct is None:
-            doubted("Severity", "undefined", p.severity_reason or "no reason was recorded")
-        else:
-            low_high = p.severity_interval
-            interval = "interval not calibrated" if low_high is None else f"{low_high[0]:.1f} to {low_high[1]:.1f} %"
-            tier = f"**{p.tier}** tier, unvalidated ({bounds(settings().severity_tiers)})" if p.tier else "no tier"
-            doubted("Severity", f"{short_of(100.0, p.severity_pct, 1)} %", f"{tier}; {interval}")
-    with columns[1]:
-        doubt = f"{sure(p.uncertainty or {})}; learned from: {plain(p.trained)}"
-        doubted("Probability of malignancy", short_of(1.0, p.p_malignant, 3), doubt)
-    with columns[2]:
-        outside = "" if p.extraosseous_ml is None else f"{p.extraosseous_ml:.1f} mL of it outside the bone; "
-        bone = "no MRI was given" if p.bone_ml is None else f"bone envelope {p.bone_ml:.1f} mL"
-        doubted("Tumour volume", "–" if p.tumour_ml is None else f"{p.tumour_ml:.1f} mL", outside + bone)
-    with columns[3]:
-        at_site = "biopsy site unregistered" if p.gate_at_site is None else f"{p.gate_at_site:.2f} at the biopsy site"
-        mean = "–" if p.gate_mean is None else f"{p.gate_mean:.2f}"
-        doubted("Mean gate", mean, f"{at_site}; 1 = MRI, 0 = slide. How inputs were mixed, not evidence")
+    """What the model answers, each with its doubt; and in a sentence what it does not answer."""
+    made = make_cards(prediction)
+    for column, card in zip(st.columns(max(4, len(made))), made, strict=False):
+        with column:
+            show_figure(card.title, card.value, card.doubt)
+    unanswered(prediction)
+    st.markdown(f":small[:gray[Model {plain(prediction.model_id)}, which learned from: {plain(prediction.trained)}]]")
 
 
-def short_of(whole: float, value: float, digits: int) -> str:
-    """A number that never looks like the whole it falls short of: 0.9999 of 1 is ">0.999"."""
-    text = f"{value:.{digits}f}"
-    return f">{whole - 10.0**-digits:.{digits}f}" if value < whole and float(text) >= whole else text
-
-
-def sure(uncertainty: Mapping[str, float]) -> str:
-    """What calibration says of the probability, in a reader's words."""
-    if not {"conformal_benign", "conformal_malignant", "coverage"} <= uncertainty.keys():
-        return "not calibrated"
-    names = [name for name in ("benign", "malignant") if uncertainty[f"conformal_{name}"] >= 0.5]
-    at = f"at {uncertainty['coverage']:.0%}"
-    if len(names) == 1:
-        return f"{at} only “{names[0]}” remains possible"
-    return f"{at} both benign and malignant remain possible" if names else f"{at} neither fits: unlike the known cases"
+def unanswered(prediction: Prediction) -> None:
+    """What a reader may look for and the model does not answer."""
+    missing = name_unanswered(prediction)
+    if missing is not None:
+        st.info(missing, icon=":material/info:")
 
 
 @st.fragment
@@ -262,33 +235,37 @@ def viewer(result: state.Result) -> None:
     volume, bag = case.inputs.get("mri"), case.inputs.get("he")
     controls = st.columns([3, 2, 2])
     opacity = controls[2].slider("Opacity of the maps", 0.0, 1.0, 0.4, 0.05, key="opacity")
-    index = 0
+    index, contrast = 0, ""
     left, right = st.columns(2)
-    if isinstance(volume, Volume) and "tumour" in p.maps:
-        count = len(p.slices)
+    if isinstance(volume, Volume):
+        count = mri.count_slices(volume)
         if count > 1:
-            index = controls[0].slider("Slice", 1, count, most_tumour(p) + 1, key=f"slice_{case.id[:12]}") - 1
+            start = mri.first_slice(volume, p) + 1
+            index = controls[0].slider("Slice", 1, count, start, key=f"slice_{case.id[:12]}") - 1
         names = list(volume.contrasts)
-        contrast = controls[1].selectbox("Contrast shown", names, format_func=str.upper, key=f"shown_{case.id[:12]}")
-        with left:
-            st.markdown("#### Tumour on the MRI")
-            _chart(
-                mri.tumour_slice(volume, p, index=index, contrast=contrast, opacity=opacity),
-                "tumour",
-                mri.tumour_alt(p, index=index, contrast=contrast),
-            )
-            st.markdown(":small[White: tumour at 0.5 and above. Blue: bone at 0.5 and above. Hover for raw values.]")
-    else:
-        left.info("No MRI was given: there is no map and no severity.", icon=":material/info:")
-        contrast = ""
+        contrast = controls[1].selectbox(
+            "Contrast shown", names, format_func=contrast_label, key=f"shown_{case.id[:12]}"
+        )
+    with left:
+        st.markdown(f"#### {'Tumour on the ' if 'tumour' in p.maps else ''}{name_modality('mri')}")
+        if not isinstance(volume, Volume):
+            st.info(describe_absent("mri", p), icon=":material/info:")
+        else:
+            figure = mri.tumour_slice(volume, p, index=index, contrast=contrast, opacity=opacity)
+            _chart(figure, "tumour", mri.tumour_alt(volume, p, index=index, contrast=contrast))
+            st.markdown(f":small[{mri.describe_lines(p)}]")
     with right:
-        st.markdown("#### Patches on the slide")
+        st.markdown(f"#### {'Patches on the ' if p.patch_xy is not None else ''}{name_modality('he')}")
         if isinstance(bag, Slide):
             picture, per_px = cases.thumbnail(case.id)
             _chart(slide.patch_grid(picture, per_px, bag.mpp, p, opacity=opacity), "patches", slide.slide_alt(p))
-            st.markdown(":small[A patch's attention says how much it counted in the pooling; all sum to 1.]")
+            if p.patch_attention is not None:
+                st.markdown(":small[A patch's attention says how much it counted in the pooling; all sum to 1.]")
         else:
-            st.info("No slide was given.", icon=":material/info:")
+            st.info(describe_absent("he"), icon=":material/info:")
+    undrawn = describe_undrawn(case)
+    if undrawn is not None:
+        st.markdown(undrawn)
     left, right = st.columns(2)
     if isinstance(volume, Volume) and "attention" in p.maps:
         with left:

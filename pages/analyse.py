@@ -14,17 +14,16 @@ request = demo
 if source == "Your files":
     left, right = st.columns(2)
     with left:
-        volume = widgets.uploader(
-            "mri", "MRI", "NIfTI, NRRD or MHA; several DICOM files; or a zip of a DICOM folder", several=True
-        )
+        volume = widgets.uploader("mri")
         contrasts = widgets.contrast_choice(volume)
     with right:
-        slide = widgets.uploader(
-            "he", "H&E slide or tile", "SVS, NDPI, TIFF, DICOM; or a PNG or JPEG tile", several=False
-        )
+        slide = widgets.uploader("he")
         mpp = widgets.mpp_choice(slide)
         site = widgets.site_choice(volume, slide)
-    request = cases.asked(volume, contrasts, slide, mpp, site)
+    with widgets.guarded("reading what the model wants"):
+        for said in cases.describe_fields():
+            st.markdown(f":small[{said}]")
+    request = cases.build_request(volume, contrasts, slide, mpp, site)
 elif demo is None:
     st.info("There is no demo case in this installation; choose “Your files”.", icon=":material/info:")
 

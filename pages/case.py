@@ -9,8 +9,8 @@ from dashboard.services import cohort as cohorts
 left, middle, right = st.columns([2, 3, 2], vertical_alignment="center")
 left.header("Case", anchor=False)
 with middle, widgets.guarded("reading the cohort"):
-    parts.chooser(cohorts.opened())
-result = parts.wanted()
+    parts.chooser(cohorts.get_cohort())
+result = parts.find_result()
 if result is None:
     st.markdown("Choose a case of the open cohort above, or upload one on **Analyse**.")
     st.stop()
@@ -18,7 +18,7 @@ with right:
     parts.pin(result)
 parts.head(result)
 parts.figures(result)
-other = parts.compared(result)
+other = parts.find_compared(result)
 parts.viewers(result, beside=other)
 if other is not None:
     parts.comparison(result, other)

@@ -17,7 +17,8 @@ if opened is None:
     st.info("No cohort is open. Name the folder of one below.", icon=":material/folder_open:")
 else:
     with widgets.guarded("reading the cohort"):
-        shown = parts.shown(opened)
+        shown = parts.read_shown(opened)
+        cohort_import.read_as(opened)
         if shown.lacking:
             with st.container(border=True):
                 left, right = st.columns([3, 2])

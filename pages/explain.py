@@ -20,42 +20,49 @@ if shown == CASE:
     )
     result = None
     with widgets.guarded("opening the case"):
-        case.chooser(cohorts.opened())
-        result = case.wanted()
+        case.chooser(cohorts.get_cohort())
+        result = case.find_result()
     if result is None:
         st.info("Choose a case above, or upload one on **Analyse**.", icon=":material/info:")
     else:
         case.head(result)
+        unmapped = explain.describe_unmapped(result)
+        if unmapped is not None:
+            st.info(unmapped, icon=":material/info:")
+            with widgets.guarded("sharing out the answer"):
+                explain_shares.modalities(result, explain.show_whole(result))
+            st.stop()
         asked = []
         with widgets.guarded("reading the choices"):
             asked = explain.questions(result)
-        told = [explain.answered(result, each, number) for number, each in enumerate(asked)]
-        there = [each for each in told if each is not None]
-        if there and len(there) == len(asked):
-            explain.maps(result, there)
+        answers = [explain.find_answer(result, each, number) for number, each in enumerate(asked)]
+        known = [each for each in answers if each is not None]
+        if known and len(known) == len(asked):
+            explain.maps(result, known)
             left, right = st.columns(2)
-            with left:
+            with left, widgets.guarded("sharing out the answer"):
                 explain_shares.modalities(result, asked[0][0])
             with right:
                 explain_shares.criteria(result, asked[0][0])
-            explain_shares.downloads(result, there)
+            explain_shares.downloads(result, known)
 else:
-    cohort = cohorts.opened()
-    there = None if cohort is None else audits.found(cohort)
+    cohort = cohorts.get_cohort()
+    stored = None if cohort is None else audits.find_audit(cohort)
     st.markdown(
         "Whether such maps may be believed, over a cohort: do they rest on the pathological criteria, or on something "
         "else? Each verdict stands on gates; open one to see what it asks and what was found."
     )
     if cohort is None:
         st.info("No cohort is open. Open one on the **Cohort** page.", icon=":material/info:")
-    elif there is None:
-        audit.start(cohort)
+    elif stored is None:
+        with widgets.guarded("offering an audit"):
+            audit.start(cohort)
     else:
         with widgets.guarded("reading the audit"):
-            told = audits.report(there)
-            audit.overall(told)
-            verdict = audit.gates(told)
+            record = audits.report(stored)
+            audit.overall(record)
+            verdict = audit.gates(record)
             if verdict is not None:
-                audit.queue(told, verdict, cohort)
-            audit.limits(told)
-            audit.downloads(told)
+                audit.queue(record, verdict, cohort)
+            audit.limits(record)
+            audit.downloads(record)

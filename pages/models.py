@@ -18,7 +18,7 @@ with widgets.guarded("reading the weights"):
     with made_of, widgets.guarded("counting the model's parts"):
         if made_of.open:
             parts.parts(catalogue.about(entry, lambda share, what: None))
-            parts.offered()
+            parts.show_offered()
     with training:
         if training.open:
             parts.curves(entry)

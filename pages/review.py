@@ -5,6 +5,7 @@ import streamlit as st
 from dashboard import state, widgets
 from dashboard.parts import review
 from dashboard.services import cohort as cohorts
+from dashboard.services import model as models
 from dashboard.services import reviews as service
 
 st.title("Review")
@@ -19,7 +20,7 @@ if shown == AGREE:
         review.agreement_panel()
 else:
     name = ref = case = reading = None
-    cohort = cohorts.opened()
+    cohort = cohorts.get_cohort()
     if cohort is None:
         st.info("There is no cohort in this installation; open one on the Cohort page.", icon=":material/info:")
     else:
@@ -40,10 +41,11 @@ else:
         with widgets.guarded("asking the model"):
             with st.status("Asking the model") as status:
                 bar = st.progress(0.0)
-                prediction = service.answer(case, lambda share, what: bar.progress(min(max(share, 0.0), 1.0), what))
+                asked = service.case_of(ref, reads=models.read_of_rows())
+                prediction = service.answer(asked, lambda share, what: bar.progress(min(max(share, 0.0), 1.0), what))
                 status.update(label="The model has answered", state="complete")
             state.saw(case.id)
             st.subheader("What the model says")
             widgets.figures(prediction)
-            review.images(case, prediction)
+            review.images(asked, prediction)
             review.verdict_form(reading, prediction)

@@ -12,20 +12,20 @@ from dashboard.services import cohort as cohorts
 left, middle = st.columns([2, 5], vertical_alignment="center")
 left.header("What-if", anchor=False)
 with middle, widgets.guarded("reading the cohort"):
-    cases.chooser(cohorts.opened())
-result = cases.wanted()
+    cases.chooser(cohorts.get_cohort())
+result = cases.find_result()
 if result is None:
     st.markdown("Choose a case of the open cohort above, or upload one on **Analyse**.")
     st.stop()
 left, right = st.columns([2, 5], gap="large")
 with left:
     parts.reset(result)
-    change, other = controls.controls(result, cohorts.opened())
+    change, other = controls.controls(result, cohorts.get_cohort())
 with right:
     cases.head(result)
-    answer = parts.answered(result, change, other)
+    answer = parts.find_answer(result, change, other)
     if answer is not None:
-        parts.compared(result, answer)
+        parts.show_differences(result, answer)
         parts.pictures(result, answer, other)
     questions.gate(result)
     questions.shares(result, change, other)

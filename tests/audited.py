@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from cmssd_core.explain import gates
-from cmssd_core.explain.verdict import verdict
+from cmssd_core.audit.gates import checks as gates
+from cmssd_core.audit.gates.verdict import verdict
 
 
 def told(case_ids: list[str], *, cheat: bool) -> dict[str, Any]:

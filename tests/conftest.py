@@ -7,11 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+from places import DATA, NO_DATA
 from tiny import tiny_cohort
 
 from cmssd_core import config
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+# `make test` draws the same examples in every run, so that it fails for a change and not by chance; `make test-slow`
+# draws new ones, and more where a test names no number. Neither times an example: the machine may be busy.
+UNTIMED = {"deadline": None, "suppress_health_check": (HealthCheck.too_slow,)}
+settings.register_profile("fixed", derandomize=True, **UNTIMED)
+settings.register_profile("random", derandomize=False, max_examples=1000, print_blob=True, **UNTIMED)
+settings.load_profile("fixed")
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +46,7 @@ def quick_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The real images and tables that lie beside a developer's checkout; a user's checkout has none."""
-    if not SHARED.is_dir():
-        pytest.skip("the folder of real data is not beside this checkout")
-    return SHARED
+    """The real images and tables that CMSSD_TEST_DATA names; a user has none."""
+    if not DATA.is_dir():
+        pytest.skip(NO_DATA)
+    return DATA

@@ -16,9 +16,9 @@ from pathlib import Path
 from urllib.request import ProxyHandler, build_opener
 
 import pytest
+from places import ROOT
 
 CHROMIUM = Path("/usr/bin/chromium")
-ROOT = Path(__file__).resolve().parents[1]
 QUIET = [
     "--headless", "--no-sandbox", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -64,9 +64,9 @@ def launched(folder: Path, *arguments: str, **settings: str | None) -> subproces
 
 
 @contextmanager
-def served(folder: Path, **settings: str | None) -> Iterator[Served]:
-    """A dashboard on a free port, from when it answers until the block ends."""
-    port = free_port()
+def served(folder: Path, *, port: int | None = None, **settings: str | None) -> Iterator[Served]:
+    """A dashboard on a free port, or the one named, from when it answers until the block ends."""
+    port = port or free_port()
     process = launched(folder, "--port", str(port), **settings)
     here, opener = Served(f"http://127.0.0.1:{port}"), build_opener(ProxyHandler({}))
     try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -12,8 +14,8 @@ import torch
 from PIL import Image
 
 from cmssd_core.models import MODELS
-from cmssd_core.types import Case, Finding, Prediction, SliceArea, Slide, Volume, frozen
-from cmssd_core.weights_file import WeightsInfo, save
+from cmssd_core.models.weights import WeightsInfo, save
+from cmssd_core.types import Answer, Case, Finding, Prediction, SliceArea, Slide, Volume, frozen
 
 SHAPE = (12, 96, 80)  # z, y, x
 SPACING = (1.2, 0.8, 4.0)  # x, y, z in mm: anisotropic in the plane on purpose
@@ -68,11 +70,11 @@ def tile(*, side: int = 512, seed: int = 3) -> bytes:
     return out.getvalue()
 
 
-def weights(folder: Path) -> Path:
-    """Random weights of the compact model: they prove that everything runs, and nothing else."""
+def weights(folder: Path, *, size: str = "compact") -> Path:
+    """Random weights of CM-SSD: they prove that everything runs, and nothing else."""
     torch.manual_seed(0)
-    model = MODELS["cmssd"]("compact")
-    info = WeightsInfo(model="cmssd", size="compact", trained="nothing: random weights for tests", spec=model.spec)
+    model = MODELS["cmssd"](size)
+    info = WeightsInfo(model="cmssd", size=size, trained="nothing: random weights for tests", spec=model.spec)
     save(model, folder / "random.safetensors", info=info)
     return folder / "random.safetensors"
 
@@ -122,6 +124,26 @@ def case(folder: Path, *, mri: bool = True, he: bool = True, site: bool = True) 
     return Case("3f9a" * 16, inputs, steps=("reads what the phantom is",))
 
 
+def answers(
+    *,
+    p_malignant: float | None = 0.8137,
+    severity_pct: float | None = 37.25,
+    severity_interval: tuple[float, float] | None = None,
+    severity_reason: str | None = "no MRI was given, and severity is a share of the bone it shows",
+) -> dict[str, Answer]:
+    """Malignancy and severity as a model answers them; p_malignant None = not a word about malignancy."""
+    low, high = severity_interval or (None, None)
+    reason = severity_reason if severity_pct is None else None
+    said = {} if p_malignant is None else {"malignant": Answer(p_malignant, "")}
+    return said | {"severity_pct": Answer(severity_pct, "%", low=low, high=high, reason=reason)}
+
+
+def answering(one: Prediction, **changed: Any) -> Prediction:
+    """The prediction with other numbers, named as `answers` names them; those that are not named stay."""
+    was = {name: getattr(one, name) for name in ("p_malignant", "severity_pct", "severity_interval", "severity_reason")}
+    return replace(one, answers={**one.answers, **answers(**(was | changed))})
+
+
 def prediction(*, mri: bool = True, he: bool = True, site: bool = True) -> Prediction:
     """What a model might say of the phantom."""
     x, y, z = _mm()
@@ -146,12 +168,9 @@ def prediction(*, mri: bool = True, he: bool = True, site: bool = True) -> Predi
         case_id="3f9a" * 16,
         model_id="gated-compact-0123456789ab",
         trained="a phantom: never trained",
+        answers=answers(severity_pct=37.25 if mri else None),
         maps=maps,
         affine=affine() if mri else None,
-        severity_pct=37.25 if mri else None,
-        severity_reason=None if mri else "no MRI was given, and severity is a share of the bone it shows",
-        severity_interval=None,
-        p_malignant=0.8137,
         tier="moderate" if mri else None,
         uncertainty=None,
         tumour_ml=3.4 if mri else None,

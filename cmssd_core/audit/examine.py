@@ -12,23 +12,27 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cmssd_core import cohort as cohorts
-from cmssd_core import inference
 from cmssd_core.audit import measure, traps
+from cmssd_core.audit.gates import localisation
 from cmssd_core.audit.measure import Explained, Plan, Region, Row, Trapped
 from cmssd_core.audit.panel import TrapInfo
 from cmssd_core.audit.probes import PROBES
 from cmssd_core.audit.subject import Subject
-from cmssd_core.cases import collate, neighbours, prepare
+from cmssd_core.batches import device_of, move_batch
+from cmssd_core.cases.collate import collate
+from cmssd_core.cases.prepare import prepare
+from cmssd_core.cases.tensors import neighbours
+from cmssd_core.cohort import table as cohorts
 from cmssd_core.config import Settings
 from cmssd_core.explain import criteria as drawn
-from cmssd_core.explain import localisation, sanity
+from cmssd_core.explain import sanity
 from cmssd_core.explain.placing import on_grid
 from cmssd_core.explain.question import ExplainSettings
+from cmssd_core.inference import predict as inference
 from cmssd_core.models.base import Model
-from cmssd_core.mri.body import body_mask
 from cmssd_core.synthetic.settings import SynthSettings
 from cmssd_core.types import Batch, Case, Volume
+from cmssd_core.volume.body import body_mask
 
 Mask = npt.NDArray[np.bool_]
 Arrays = dict[str, npt.NDArray[Any]]
@@ -87,7 +91,7 @@ class Examiner:
         """Loads the model. Raises InputError for weights or criteria that cannot be used."""
         settings = program.model_copy(update={"max_patches": min(chosen.patches, program.max_patches)})
         predictor = inference.load(weights, settings=settings)
-        scrambled = sanity.scrambled(predictor.model, seed=chosen.seed)
+        scrambled = sanity.scramble_weights(predictor.model, seed=chosen.seed)
         generator = traps.generator_of(root)
         cascade = tuple(sanity.stages(predictor.model, seed=chosen.seed, count=chosen.plan.cascade))
         asked = traps.infos(root, table, generator)
@@ -100,14 +104,14 @@ class Examiner:
         case = cohorts.admit_row(pd.Series(dict(row), dtype=object), self.root)
         spec, rng = self.predictor.spec, np.random.default_rng([self.chosen.seed, int(case.id[:8], 16)])
         prepared = prepare(case, spec=spec, settings=self.program)
-        batch = inference.moved(collate([prepared], spec), self.predictor.device)
+        batch = move_batch(collate([prepared], spec), self.predictor.device)
         subject = Subject(self.predictor.model, batch)
         found: Row = {
             "case_id": str(row["case_id"]), "patient_id": str(row.get("patient_id") or row["case_id"]),
-            "malignant": case.truth.malignant, "logit": subject.answer(),
+            "malignant": _label(case), "logit": subject.answer(),
             "groups": {column: str(row[column]) for column in GROUPS if row.get(column) is not None},
             "own": [], "traps": {}, "criteria": {}, "faithful": {}, "sound": {}, "outside": {}, "forbidden": {},
-            "patches": int(batch.valid["he"].sum()), "slices": int(batch.valid["mri"].sum()),
+            "patches": _count_items(batch, "he"), "slices": _count_items(batch, "mri"),
         }  # fmt: skip
         shown = self._trapped(subject, row, case, prepared, found)
         rooms = {name: room(name, case, prepared, subject) for name in subject.images}
@@ -128,9 +132,9 @@ class Examiner:
         """How many logits further the answer moves when a spot (y, x) of all slices is filled than its mirror image."""
         case = cohorts.admit_row(pd.Series(dict(row), dtype=object), self.root)
         prepared = prepare(case, spec=self.predictor.spec, settings=self.program)
-        batch = inference.moved(collate([prepared], self.predictor.spec), self.predictor.device)
+        batch = move_batch(collate([prepared], self.predictor.spec), self.predictor.device)
         subject = Subject(self.predictor.model, batch)
-        return measure.refilled(subject, spot, room("mri", case, prepared, subject))
+        return measure.refill_spot(subject, spot, room("mri", case, prepared, subject))
 
     def _trapped(
         self, subject: Subject, row: Mapping[str, Any], case: Case, prepared: Case, found: Row
@@ -141,25 +145,25 @@ class Examiner:
         found["own"] = sorted({name for one in own for name in one.names})
         on, off = self._laid(case, prepared, {one.modality for one in own}), self._removed(own, case, prepared)
         for modality in subject.images:
-            some = {name: laid for name, laid in (on | off).items() if laid.modality == modality}
-            changed = [laid.image.to(device) for laid in some.values()]
+            some = {name: overlay for name, overlay in (on | off).items() if overlay.modality == modality}
+            changed = [overlay.image.to(device) for overlay in some.values()]
             for name, answer in zip(some, subject.answers(modality, changed) if some else (), strict=True):
                 clean, trapped = (found["logit"], float(answer)) if name in on else (float(answer), found["logit"])
                 found["traps"][name] = {"clean": clean, "trapped": trapped}
         shown = {
-            name: Trapped(with_image(subject, laid), Region(laid.modality, laid.mask))
-            for name, laid in on.items()
-            if laid.mask is not None and laid.modality in subject.images and self.asked[name].named
+            name: Trapped(with_image(subject, overlay), Region(overlay.modality, overlay.mask))
+            for name, overlay in on.items()
+            if overlay.mask is not None and overlay.modality in subject.images and self.asked[name].named
         }
         for one in own:
             region = Region(one.modality, traps.place_of(one, case, prepared))
             shown |= {name: Trapped(subject.batch, region) for name in one.names if name in self.asked}
         twin = next((name for name in self.asked if name.endswith(traps.TWIN)), None)
-        if twin is not None and self.generator is not None and case.truth.malignant is not None:
+        if twin is not None and self.generator is not None and _label(case) is not None:
             shortcut = self.generator.shortcut
-            pair = traps.twins(found["case_id"], case.truth.malignant, self.generator, spec, self.program)
+            pair = traps.twins(found["case_id"], bool(_label(case)), self.generator, spec, self.program)
             if pair is not None:
-                batches = [inference.moved(collate([one], spec), device) for one in pair[:2]]
+                batches = [move_batch(collate([one], spec), device) for one in pair[:2]]
                 without, having = (Subject(self.predictor.model, one).answer() for one in batches)
                 found["traps"][twin] = {"clean": without, "trapped": having}
                 if pair[2] is not None and shortcut not in traps.PLAUSIBLE:
@@ -171,13 +175,13 @@ class Examiner:
         spec = self.predictor.spec
         found: dict[str, traps.Laid] = {}
         for name, info in self.asked.items():
-            laid = None
+            overlay = None
             if name in PROBES and not (info.named and PROBES[name].modality in carry):
-                laid = traps.laid(name, case, prepared, spec, self.program, seed=self.chosen.seed)
+                overlay = traps.lay_trap(name, case, prepared, spec, self.program, seed=self.chosen.seed)
             elif name == traps.DRAWN and self.donor is not None and "mri" not in carry:
-                laid = traps.pasted(case, prepared, *self.donor, spec, self.program)
-            if laid is not None:
-                found[name] = laid
+                overlay = traps.paste_trap(case, prepared, *self.donor, spec, self.program)
+            if overlay is not None:
+                found[name] = overlay
         return found
 
     def _removed(self, own: Sequence[traps.Own], case: Case, prepared: Case) -> dict[str, traps.Laid]:
@@ -186,8 +190,8 @@ class Examiner:
         for one in own:
             names = [f"{name}{traps.REMOVED}" for name in one.names]
             wanted = [name for name in names if name in self.asked]
-            laid = traps.removed(one, case, prepared, self.predictor.spec, self.program) if wanted else None
-            found |= {name: laid for name in wanted if laid is not None}
+            overlay = traps.remove_trap(one, case, prepared, self.predictor.spec, self.program) if wanted else None
+            found |= {name: overlay for name in wanted if overlay is not None}
         return found
 
     def _regions(
@@ -225,7 +229,7 @@ class Examiner:
                 if method not in ANOTHER:
                     return None
                 wanted = ANOTHER[method](wanted)
-            return measure.explained(method, model, batch, wanted)[0]
+            return measure.explain_cases(method, model, batch, wanted)[0]
 
         own = explain(subject.model, subject.batch, False)
         untaught = explain(self.scrambled, subject.batch, False)
@@ -234,7 +238,7 @@ class Examiner:
         positive = {name: localisation.positive(a) for name, a in own.maps.items()}
         for name, region in regions.items():
             if region.modality in positive:
-                found["criteria"][name]["located"][method] = measure.located(
+                found["criteria"][name]["located"][method] = measure.locate_map(
                     positive[region.modality], subject.grey(region.modality), region, rooms[region.modality],
                     localisation.positive(untaught.maps[region.modality]), rng=rng,
                 )  # fmt: skip
@@ -265,12 +269,12 @@ class Examiner:
                     found["forbidden"][method][name] = {"modality": region.modality, "enrichment": dense}
 
 
-def with_image(subject: Subject, laid: traps.Laid) -> Batch:
+def with_image(subject: Subject, overlay: traps.Laid) -> Batch:
     """The subject's case with one modality's image in the place of its own."""
-    image = laid.image.to(subject.batch.spacing_mm.device)[None]
-    if laid.modality == "mri":
+    image = overlay.image.to(device_of(subject.batch))[None]
+    if overlay.modality == "mri":
         image = neighbours(image, subject.batch.valid["mri"])
-    return replace(subject.batch, inputs={**subject.batch.inputs, laid.modality: image})
+    return replace(subject.batch, inputs={**subject.batch.inputs, overlay.modality: image})
 
 
 def room(modality: str, case: Case, prepared: Case, subject: Subject) -> Mask:
@@ -286,9 +290,9 @@ def room(modality: str, case: Case, prepared: Case, subject: Subject) -> Mask:
 def _pathology(case: Case, prepared: Case) -> Mask | None:
     """Bone and lesion on the prepared slices, None where nobody drew the bone."""
     volume, grid, truth = case.inputs.get("mri"), prepared.inputs.get("mri"), case.truth
-    if not isinstance(volume, Volume) or not isinstance(grid, Volume) or truth.bone is None:
+    if not isinstance(volume, Volume) or not isinstance(grid, Volume) or "bone" not in truth.masks:
         return None
-    masks = [mask for mask in (truth.bone, truth.lesion, truth.tumour) if mask is not None]
+    masks = [truth.masks[name] for name in ("bone", "lesion", "tumour") if name in truth.masks]
     return np.asarray(on_grid(np.logical_or.reduce(masks), volume.affine, like=grid))
 
 
@@ -305,3 +309,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (float, np.floating)):
         return float(value) if math.isfinite(float(value)) else None
     return value
+
+
+def _label(case: Case) -> bool | None:
+    """Whether the case is malignant, None where that is not known."""
+    known = case.truth.labels.get("malignant")
+    return None if known is None else bool(known)
+
+
+def _count_items(batch: Batch, modality: str) -> int:
+    """How many slices or patches the model is given; 0 of a modality it does not read."""
+    return int(batch.valid[modality].sum()) if modality in batch.valid else 0

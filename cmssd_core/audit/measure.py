@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import binary_dilation
 
+from cmssd_core.audit.gates import faithfulness, localisation, stability
 from cmssd_core.audit.subject import Subject
-from cmssd_core.explain import faithfulness, localisation, methods, sanity, stability
+from cmssd_core.explain import methods, sanity
 from cmssd_core.explain.question import ExplainSettings
 from cmssd_core.models.base import Model
 from cmssd_core.types import Batch
@@ -70,7 +71,7 @@ class Trapped:
 def necessity(subject: Subject, region: Region, room: Mask, *, plan: Plan, rng: np.random.Generator) -> Row | None:
     """Fall of the answer when a criterion is filled, and when its copies elsewhere are; None where it fills nothing."""
     mask = region.mask & room
-    elsewhere = localisation.shifted(mask, room, count=plan.shifts, rng=rng)
+    elsewhere = localisation.shift_mask(mask, room, count=plan.shifts, rng=rng)
     if not mask.any() or not elsewhere:
         return None
     nothing = np.zeros_like(mask)
@@ -79,7 +80,7 @@ def necessity(subject: Subject, region: Region, room: Mask, *, plan: Plan, rng: 
     return {"fall": float(falls[0]), "elsewhere": float(falls[1:].mean()), "share": localisation.share(mask, room)}
 
 
-def located(
+def locate_map(
     a: Map, grey: Map, region: Region, room: Mask, untrained: Map | None, *, rng: np.random.Generator
 ) -> Row | None:
     """Each measure of a map on a criterion, and of the controls; None where the criterion fills nothing."""
@@ -196,9 +197,9 @@ def sound(
     return found
 
 
-def explained(method: str, model: Model, batch: Batch, settings: ExplainSettings) -> list[Explained]:
+def explain_cases(method: str, model: Model, batch: Batch, settings: ExplainSettings) -> list[Explained]:
     """A method's maps of each case of a batch: signed, summed over contrasts, (image, y, x)."""
-    found = methods.found(batch, model, method, settings=settings)
+    found = methods.explain_batch(batch, model, method, settings=settings)
     out = []
     for case in range(len(batch.ids)):
         maps = {name: a[case].double().cpu().numpy() for name, a in found.maps.items()}
@@ -208,11 +209,11 @@ def explained(method: str, model: Model, batch: Batch, settings: ExplainSettings
     return out
 
 
-def refilled(subject: Subject, spot: Mask, room: Mask) -> float:
+def refill_spot(subject: Subject, spot: Mask, room: Mask) -> float:
     """How many logits further the answer moves when a spot (y, x) of all slices is filled than its mirror image."""
     shape = subject.images["mri"][:, 0].shape
-    there = np.broadcast_to(spot, shape)
-    masks = [np.zeros(shape, dtype=bool), there, np.ascontiguousarray(there[:, ::-1, ::-1])]
+    present = np.broadcast_to(spot, shape)
+    masks = [np.zeros(shape, dtype=bool), present, np.ascontiguousarray(present[:, ::-1, ::-1])]
     answers = subject.filled("mri", masks, subject.plain("mri", room))
     return float(abs(answers[1] - answers[0]) - abs(answers[2] - answers[0]))
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cmssd_core.audit.gates import checks as gates
+from cmssd_core.audit.gates.gate import Gate
+from cmssd_core.audit.gates.resamples import ALPHA, holm
+from cmssd_core.audit.gates.screens import HotSpot, hot_spot
+from cmssd_core.audit.gates.verdict import Verdict, verdict
 from cmssd_core.audit.measure import Row
-from cmssd_core.explain import gates
-from cmssd_core.explain.gate import Gate
-from cmssd_core.explain.resamples import ALPHA, holm
-from cmssd_core.explain.screens import HotSpot, hot_spot
-from cmssd_core.explain.verdict import Verdict, verdict
 
 Floats = npt.NDArray[np.float64]
 
@@ -82,7 +82,7 @@ def judge(
     traps: Mapping[str, TrapInfo],
     spots: Mapping[str, Spot],
 ) -> list[Line]:
-    """rows: one a case, as audit/cases.py writes them. criteria: name -> modality. spots: by method."""
+    """rows: one a case, as audit/examine.py writes them. criteria: name -> modality. spots: by method."""
     shared = model_gates(rows, traps)
     sights: dict[str, set[str]] = {}
     for g in shared:
@@ -135,17 +135,17 @@ def model_gates(rows: Sequence[Row], traps: Mapping[str, TrapInfo]) -> list[Gate
 
 def _necessity(rows: Sequence[Row], criterion: str) -> Gate:
     had = [row for row in rows if (row["criteria"].get(criterion) or {}).get("necessity")]
-    told = [row["criteria"][criterion]["necessity"] for row in had]
-    return gates.necessity(_column(told, "fall"), _column(told, "elsewhere"), _patients(had))
+    summary = [row["criteria"][criterion]["necessity"] for row in had]
+    return gates.necessity(_column(summary, "fall"), _column(summary, "elsewhere"), _patients(had))
 
 
 def _localisation(rows: Sequence[Row], criterion: str, method: str) -> Gate:
     had = [row for row in rows if ((row["criteria"].get(criterion) or {}).get("located") or {}).get(method)]
-    told = [row["criteria"][criterion]["located"][method] for row in had]
-    names = sorted(set.intersection(*(set(each["controls"]) for each in told))) if told else []
+    summary = [row["criteria"][criterion]["located"][method] for row in had]
+    names = sorted(set.intersection(*(set(each["controls"]) for each in summary))) if summary else []
     # An empty control, such as the map of an untrained network, lies on nothing.
-    controls = {name: np.array([each["controls"][name]["enrichment"] or 0.0 for each in told]) for name in names}
-    return gates.localisation(_column(told, "enrichment"), controls, _patients(had))
+    controls = {name: np.array([each["controls"][name]["enrichment"] or 0.0 for each in summary]) for name in names}
+    return gates.localisation(_column(summary, "enrichment"), controls, _patients(had))
 
 
 def _map_gates(
@@ -164,20 +164,20 @@ def _map_gates(
             values = np.array([row["forbidden"][method][name]["enrichment"] for row in on], dtype=float)
             dense = gates.forbidden(name, values, _patients(on))
             if dense.level == "fail" and name in harmless:  # an error of the map, not of the model
-                said = f"{dense.reason} The answer does not move with it: the map errs, not the model."
-                dense = replace(dense, level="warn", reason=said)
+                words = f"{dense.reason} The answer does not move with it: the map errs, not the model."
+                dense = replace(dense, level="warn", reason=words)
             found.append(dense)
     had = [row for row in rows if (row["faithful"].get(method) or {}).get(modality)]
-    told = [row["faithful"][method][modality] for row in had]
-    gaps = np.array([each["gap"] for each in told if each.get("gap") is not None], dtype=float)
-    rise, odd = _known(told, "insertion") - _known(told, "insertion_random"), _known(told, "infidelity")
-    true, chance = _column(told, "deletion"), _column(told, "deletion_random")
+    summary = [row["faithful"][method][modality] for row in had]
+    gaps = np.array([each["gap"] for each in summary if each.get("gap") is not None], dtype=float)
+    rise, odd = _known(summary, "insertion") - _known(summary, "insertion_random"), _known(summary, "infidelity")
+    true, chance = _column(summary, "deletion"), _column(summary, "deletion_random")
     found.append(gates.faithful(true, chance, gaps, _patients(had), insertion=rise, infidelity=odd))
     again = [row for row in rows if (row["sound"].get(method) or {}).get(modality)]
     sound = [row["sound"][method][modality] for row in again]
 
     def whose(name: str) -> list[str]:
-        return _patients([row for row, told in zip(again, sound, strict=True) if told.get(name) is not None])
+        return _patients([row for row, summary in zip(again, sound, strict=True) if summary.get(name) is not None])
 
     steps = [each.get("cascade") or {} for each in sound]
     cascade = {part: _known(steps, part) for part in dict.fromkeys(part for each in steps for part in each)}
@@ -214,8 +214,8 @@ def _corrected(lines: Sequence[Line]) -> list[Line]:
 
 
 def _concluded(line: Line) -> Line:
-    said, reason = verdict(line.gates)
-    return replace(line, verdict=said, reason=reason)
+    words, reason = verdict(line.gates)
+    return replace(line, verdict=words, reason=reason)
 
 
 def _column(rows: Sequence[Mapping[str, Any]], name: str) -> Floats:

@@ -17,6 +17,7 @@ from PIL import Image
 from cmssd_core.synthetic import shortcuts
 from cmssd_core.synthetic.artefacts import spoil
 from cmssd_core.types import Affine, BoolArray, FloatArray, Uint8Array
+from cmssd_core.volume.contrasts import CONTRASTS
 
 Images = dict[str, FloatArray]
 
@@ -73,7 +74,7 @@ def _noise(images: Images, affine: Affine, rng: np.random.Generator) -> tuple[Im
     for name, image in images.items():
         sigma = 0.08 * float(np.percentile(image, 98))
         real, imaginary = sigma * rng.standard_normal((2, *image.shape))
-        out[name] = image if name == "adc" else np.hypot(image + real, imaginary).astype(np.float32)
+        out[name] = image if CONTRASTS[name].quantitative else np.hypot(image + real, imaginary).astype(np.float32)
     return out, None
 
 
@@ -86,7 +87,7 @@ def _pen(patches: Uint8Array, mpp: float, rng: np.random.Generator) -> tuple[Uin
 
 
 def _jpeg(patches: Uint8Array, mpp: float, rng: np.random.Generator) -> tuple[Uint8Array, None]:
-    return np.stack([compressed(patch, shortcuts.POOR_QUALITY) for patch in patches]), None
+    return np.stack([compress_jpeg(patch, shortcuts.POOR_QUALITY) for patch in patches]), None
 
 
 def _stain(patches: Uint8Array, mpp: float, rng: np.random.Generator) -> tuple[Uint8Array, None]:
@@ -95,7 +96,7 @@ def _stain(patches: Uint8Array, mpp: float, rng: np.random.Generator) -> tuple[U
     return np.clip(np.round(255 * np.exp(-density)), 0, 255).astype(np.uint8), None
 
 
-def compressed(rgb: Uint8Array, quality: int) -> Uint8Array:
+def compress_jpeg(rgb: Uint8Array, quality: int) -> Uint8Array:
     """An image (y, x, 3) after JPEG of this quality."""
     buffer = io.BytesIO()
     Image.fromarray(rgb).save(buffer, "JPEG", quality=quality)

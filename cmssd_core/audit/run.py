@@ -15,28 +15,31 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cmssd_core import cohort as cohorts
-from cmssd_core import store as storage
-from cmssd_core import weights_file, workers
 from cmssd_core.audit import panel
 from cmssd_core.audit.examine import Arrays, AuditSettings, Examiner
+from cmssd_core.audit.gates.verdict import together
 from cmssd_core.audit.limits import LIMITS
 from cmssd_core.audit.measure import Row
 from cmssd_core.audit.panel import Line, Spot
+from cmssd_core.cohort import table as cohorts
+from cmssd_core.cohort.split import of_split
 from cmssd_core.config import Settings
 from cmssd_core.config import settings as default_settings
 from cmssd_core.explain.methods import METHODS
-from cmssd_core.explain.verdict import together
-from cmssd_core.inference import PIPELINE
+from cmssd_core.inference.predict import PIPELINE
+from cmssd_core.machine import store as storage
+from cmssd_core.machine import workers
+from cmssd_core.machine.atomic import make_folder, write_together
+from cmssd_core.models import weights as weights_file
+from cmssd_core.models.spec import volume_spec
 from cmssd_core.report import audit as page
 from cmssd_core.types import InputError
-from cmssd_core.whole import make_folder, write_whole
 
 FORMAT = 2  # of a kept row; raised when the same input would give another row
 SHARES = ("criterion_ablation", "modality_shapley")  # methods that draw no map of their own
 KEYS = ("name", "value", "low", "high", "threshold", "meaning", "level", "reason", "n", "p")
 Progress = Callable[[int, int, str], None]
-Told = dict[str, Any]
+Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ def audit(
     chosen: AuditSettings | None = None,
     settings: Settings | None = None,
     progress: Progress | None = None,
-) -> Told:
+) -> Record:
     """Audit one or several weights files (seeds or folds of one model) on a cohort; gives what audit.json holds.
 
     Raises InputError for a cohort, weights, a method or a split that cannot be used.
@@ -68,23 +71,28 @@ def audit(
     for method in chosen.methods:
         if method not in METHODS or method in SHARES:
             names = ", ".join(name for name in METHODS if name not in SHARES)
-            raise InputError(f"method {method!r} came, expected one of {names}; choose with --method")
+            raise InputError(f"method {method!r} came, expected one of {names}; choose one of these", "method")
     table = _chosen(cohorts.read(cohort), chosen)
     root = cohort if cohort.is_dir() else cohort.parent
     paths = tuple(weights) or (settings.weights or weights_file.DEFAULT,)
     make_folder(out)
     runs = [_one(path, root, table, settings, chosen, tell) for path in paths]
-    told = _together(runs) | {"cohort": root.resolve().name, "settings": _plain(chosen), "limits": list(LIMITS)}
-    text = json.dumps(told, indent=1, allow_nan=False)
-    write_whole(out / "audit.json", lambda path: path.write_text(text, encoding="utf-8"))
-    write_whole(out / "audit.html", lambda path: path.write_text(page.render(told), encoding="utf-8"))
-    return told
+    summary = _together(runs) | {"cohort": root.resolve().name, "settings": _plain(chosen), "limits": list(LIMITS)}
+    text = json.dumps(summary, indent=1, allow_nan=False)
+    shown = page.render(summary)
+    write_together(
+        {
+            out / "audit.html": lambda path: path.write_text(shown, encoding="utf-8"),
+            out / "audit.json": lambda path: path.write_text(text, encoding="utf-8"),
+        }
+    )
+    return summary
 
 
-def in_words(told: Told) -> list[str]:
+def in_words(summary: Record) -> list[str]:
     """The verdicts, a line each, for a terminal."""
-    lines = [f"{told['overall']}: {told['reason']}"]
-    for each in told["verdicts"]:
+    lines = [f"{summary['overall']}: {summary['reason']}"]
+    for each in summary["verdicts"]:
         label = METHODS[each["method"]].label
         lines.append(f"  {each['criterion']:<22} {label:<22} {each['verdict']:<17} {each['reason']}")
     return lines
@@ -93,7 +101,7 @@ def in_words(told: Told) -> list[str]:
 def _chosen(table: pd.DataFrame, chosen: AuditSettings) -> pd.DataFrame:
     """At most `cases` rows: half of them malignant where there are so many, those with drawn criteria first."""
     split = "all" if chosen.split == "test" and not (table["split"] == "test").any() else chosen.split
-    rows = cohorts.of_split(table, split)
+    rows = of_split(table, split)
     columns = [c for c in cohorts.MASK_COLUMNS if c in rows]
     ordered = rows.assign(drawn=rows[columns].notna().sum(axis=1)).sort_values(
         ["drawn", "case_id"], ascending=[False, True], kind="stable"
@@ -106,7 +114,7 @@ def _chosen(table: pd.DataFrame, chosen: AuditSettings) -> pd.DataFrame:
 
 def _one(
     path: Path, root: Path, table: pd.DataFrame, settings: Settings, chosen: AuditSettings, tell: Progress
-) -> Told:
+) -> Record:
     """All of one weights file: cases, then hot spots, then the panel."""
     examiner = Examiner.of(path, root, table, settings, chosen)
     store = storage.open_store(settings)
@@ -185,9 +193,9 @@ def _states(path: Path, *, whole: bool = False) -> list[str]:
     return [f"{f.relative_to(path)} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in files if f.is_file()]
 
 
-def _plain(chosen: AuditSettings) -> Told:
-    told: Told = json.loads(json.dumps(asdict(chosen)))
-    return told
+def _plain(chosen: AuditSettings) -> Record:
+    summary: Record = json.loads(json.dumps(asdict(chosen)))
+    return summary
 
 
 def _worked(
@@ -247,7 +255,8 @@ def _do(examiner: Examiner, job: _Job) -> tuple[Row, Arrays]:
     try:
         if job.spot is None:
             return examiner.examine(job.row, maps=job.maps, deep=job.deep and job.maps)
-        size = examiner.predictor.spec.mri_px
+        grid = volume_spec(examiner.predictor.spec)
+        size = 0 if grid is None else grid.px
         mask = np.zeros((size, size), dtype=bool)
         mask[tuple(np.array(job.spot).T)] = True
         return {"shift": examiner.refilled(job.row, mask)}, {}
@@ -255,29 +264,29 @@ def _do(examiner: Examiner, job: _Job) -> tuple[Row, Arrays]:
         return {"problem": str(problem)}, {}
 
 
-def _line(line: Line) -> Told:
+def _line(line: Line) -> Record:
     gates = [
         {**{k: getattr(g, k) for k in KEYS}, "passed": g.passed, "details": dict(g.details)}
         for g in line.gates
     ]  # fmt: skip
-    told = {k: getattr(line, k) for k in ("criterion", "modality", "method", "verdict", "reason")}
-    return {**told, "gates": gates}
+    summary = {k: getattr(line, k) for k in ("criterion", "modality", "method", "verdict", "reason")}
+    return {**summary, "gates": gates}
 
 
-def _together(runs: Sequence[Told]) -> Told:
+def _together(runs: Sequence[Record]) -> Record:
     """One verdict of several runs: the gates shown are those of the run that fares worst."""
     worst = ("FAIL", "NOT DEMONSTRATED", "PASS", "NOT ASSESSABLE")
     verdicts = []
     for each in zip(*(run["verdicts"] for run in runs), strict=True):
-        shown = min(each, key=lambda told: worst.index(told["verdict"]))
-        counts = {name: sum(told["verdict"] == name for told in each) for name in worst}
-        said = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-        reason = shown["reason"] if len(runs) == 1 else f"of {len(runs)} runs {said}. {shown['reason']}"
-        verdicts.append({**shown, "verdict": together([told["verdict"] for told in each]), "reason": reason})
-    overall = together([told["verdict"] for told in verdicts])
-    first = next((told for told in verdicts if told["verdict"] == overall), None)
+        shown = min(each, key=lambda record: worst.index(record["verdict"]))
+        counts = {name: sum(summary["verdict"] == name for summary in each) for name in worst}
+        words = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+        reason = shown["reason"] if len(runs) == 1 else f"of {len(runs)} runs {words}. {shown['reason']}"
+        verdicts.append({**shown, "verdict": together([summary["verdict"] for summary in each]), "reason": reason})
+    overall = together([summary["verdict"] for summary in verdicts])
+    first = next((summary for summary in verdicts if summary["verdict"] == overall), None)
     reason = first["reason"] if first else "no case has a criterion"
-    assessed = sum(told["verdict"] != "NOT ASSESSABLE" for told in verdicts)
+    assessed = sum(summary["verdict"] != "NOT ASSESSABLE" for summary in verdicts)
     if 0 < assessed < len(verdicts):
         reason = f"{assessed} of {len(verdicts)} verdicts (a criterion by a method) are assessable. {reason}"
     run = runs[0]
@@ -288,6 +297,7 @@ def _together(runs: Sequence[Told]) -> Told:
         "model_id": ", ".join(one["model_id"] for one in runs),
         "trained": run["trained"],
         "verdicts": verdicts,
+        "labels": {name: METHODS[name].label for name in {summary["method"]: None for summary in verdicts}},
         "criteria": run["criteria"],
         "cases": run["cases"],
         "refused": run["refused"],

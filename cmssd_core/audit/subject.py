@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cmssd_core.cases import neighbours
+from cmssd_core.cases.tensors import neighbours
 from cmssd_core.explain.forward import Bridge
 from cmssd_core.explain.occlusion import Occluder
 from cmssd_core.explain.question import ExplainSettings, Question
@@ -70,8 +70,8 @@ class Subject:
         """Answers with each mask (image, y, x) filled. fill: one value a channel, or an image as the input is."""
         image = self.images[modality]
         with_fill = fill[None, :, None, None] if fill.ndim == 1 else fill
-        there = [torch.from_numpy(np.ascontiguousarray(mask)).to(image.device)[:, None] for mask in masks]
-        return self.answers(modality, [torch.where(mask, with_fill.to(image.dtype), image) for mask in there])
+        present = [torch.from_numpy(np.ascontiguousarray(mask)).to(image.device)[:, None] for mask in masks]
+        return self.answers(modality, [torch.where(mask, with_fill.to(image.dtype), image) for mask in present])
 
     def plain(self, modality: str, room: Mask) -> Tensor:
         """What a region is filled with: the mean of the MRI's body, the mean colour of the slide's tissue."""

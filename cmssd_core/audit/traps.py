@@ -16,16 +16,18 @@ import torch
 from scipy.ndimage import binary_dilation
 from torch import Tensor
 
-from cmssd_core import cohort as cohorts
 from cmssd_core.audit.panel import TrapInfo
 from cmssd_core.audit.probes import PROBES
-from cmssd_core.cases import channels, prepare
+from cmssd_core.cases.modalities import cut_patches
+from cmssd_core.cases.prepare import prepare
+from cmssd_core.cases.tensors import channels
+from cmssd_core.cohort import table as cohorts
 from cmssd_core.config import Settings
 from cmssd_core.explain import criteria as drawn
 from cmssd_core.explain.placing import on_grid
-from cmssd_core.models.base import InputSpec
-from cmssd_core.slide.patches import PatchSettings, bag
-from cmssd_core.slide.prepare import normalised
+from cmssd_core.models.spec import Spec, contrasts_of
+from cmssd_core.slide.patches import bag
+from cmssd_core.slide.prepare import normalise_stain
 from cmssd_core.synthetic.case import name_of, write_case
 from cmssd_core.synthetic.phantom import ScanSettings
 from cmssd_core.synthetic.settings import SynthSettings
@@ -75,9 +77,11 @@ class Own:
         return self.outline.criterion.modality
 
 
-def laid(name: str, case: Case, prepared: Case, spec: InputSpec, settings: Settings, *, seed: int) -> Laid | None:
-    """A probe on the raw case, prepared again; None where the case lacks its modality."""
+def lay_trap(name: str, case: Case, prepared: Case, spec: Spec, settings: Settings, *, seed: int) -> Laid | None:
+    """A probe on the raw case, prepared again; None where the case or the model has not its modality."""
     probe = PROBES[name]
+    if probe.modality not in spec:
+        return None
     rng = np.random.default_rng([seed, int(case.id[:8], 16), list(PROBES).index(name)])
     volume, slide, grid = case.inputs.get("mri"), case.inputs.get("he"), prepared.inputs.get("mri")
     if probe.modality == "mri" and isinstance(volume, Volume) and isinstance(grid, Volume):
@@ -88,7 +92,7 @@ def laid(name: str, case: Case, prepared: Case, spec: InputSpec, settings: Setti
         again = prepare(alone, spec=spec, settings=settings).inputs["mri"]
         assert isinstance(again, Volume)
         mask = None if where is None else np.asarray(on_grid(where, volume.affine, like=grid))
-        return Laid("mri", channels(again, spec), mask)
+        return Laid("mri", channels(again, contrasts_of(spec)), mask)
     if probe.modality == "he" and isinstance(slide, Slide):
         raw = _patches(slide, spec, settings)
         changed, mask = probe.lay(raw.patches, raw.mpp, rng)
@@ -162,16 +166,16 @@ def generator_of(root: Path) -> SynthSettings | None:
     if not path.is_file():
         return None
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        scan = {**told.pop("scan")}
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        scan = {**summary.pop("scan")}
         shape, contrasts = tuple(scan.pop("shape")), tuple(scan.pop("contrasts"))
-        return SynthSettings(scan=ScanSettings(shape=shape, contrasts=contrasts, **scan), **told)
+        return SynthSettings(scan=ScanSettings(shape=shape, contrasts=contrasts, **scan), **summary)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def twins(
-    case_id: str, malignant: bool, generator: SynthSettings, spec: InputSpec, settings: Settings
+    case_id: str, malignant: bool, generator: SynthSettings, spec: Spec, settings: Settings
 ) -> tuple[Case, Case, Mask | None] | None:
     """The case prepared without and with its cohort's shortcut, rendered from one seed; where it lies on the latter.
 
@@ -193,6 +197,8 @@ def twins(
             case = _case({key: value for key, value in row.items() if value is not None}, root)
             prepared.append(prepare(case, spec=spec, settings=settings))
             for one in own(row, root, case):
+                if one.modality not in spec:
+                    continue
                 where = place_of(one, case, prepared[-1])
     return prepared[0], prepared[1], where
 
@@ -202,7 +208,7 @@ def place_of(one: Own, case: Case, prepared: Case) -> Mask:
     return np.asarray(drawn.mark(one.outline, case, prepared).mask[0].numpy())
 
 
-def removed(one: Own, case: Case, prepared: Case, spec: InputSpec, settings: Settings) -> Laid | None:
+def remove_trap(one: Own, case: Case, prepared: Case, spec: Spec, settings: Settings) -> Laid | None:
     """A case without its own trap: filled on the raw image with what lies around it, and prepared again.
 
     None where the trap leaves nothing to fill it with.
@@ -215,7 +221,7 @@ def removed(one: Own, case: Case, prepared: Case, spec: InputSpec, settings: Set
         alone = replace(case, inputs={"mri": replace(volume, voxels=np.ascontiguousarray(np.moveaxis(filled, -1, 0)))})
         again = prepare(alone, spec=spec, settings=settings).inputs["mri"]
         assert isinstance(again, Volume)
-        return Laid("mri", channels(again, spec), where)
+        return Laid("mri", channels(again, contrasts_of(spec)), where)
     if one.modality == "he" and isinstance(slide, Slide):
         raw = _patches(slide, spec, settings)
         filled = _filled(raw.patches, where)
@@ -236,31 +242,31 @@ def _filled(images: npt.NDArray[Any], mask: Mask) -> npt.NDArray[Any] | None:
     return out
 
 
-def _patches(slide: Slide, spec: InputSpec, settings: Settings) -> PatchBag:
+def _patches(slide: Slide, spec: Spec, settings: Settings) -> PatchBag:
     """The patches that a model reads of a slide, before stain normalisation."""
-    wanted = PatchSettings(patch_px=spec.patch_px, mpp=spec.patch_mpp, max_patches=settings.max_patches)
+    wanted = cut_patches(spec, settings)
     return bag(slide, settings=wanted)[0]
 
 
 def _stained(raw: PatchBag, patches: npt.NDArray[np.uint8], settings: Settings) -> Tensor:
     """Changed patches in the place of a bag's own, normalised as they are for the model: (patch, 3, y, x)."""
-    again = normalised(replace(raw, patches=patches), backend=settings.stain_backend)[0].patches
+    again = normalise_stain(replace(raw, patches=patches), backend=settings.stain_backend)[0].patches
     return torch.tensor(again).permute(0, 3, 1, 2).float() / 255
 
 
-def pasted(case: Case, prepared: Case, donor: Case, trap: Mask, spec: InputSpec, settings: Settings) -> Laid | None:
+def paste_trap(case: Case, prepared: Case, donor: Case, trap: Mask, spec: Spec, settings: Settings) -> Laid | None:
     """What lies under a donor's drawn trap (z, y, x), at the same place of this case's MRI, as bright as there."""
     volume, source, grid = case.inputs.get("mri"), donor.inputs.get("mri"), prepared.inputs.get("mri")
     if not (isinstance(volume, Volume) and isinstance(source, Volume) and isinstance(grid, Volume)):
         return None
     shape = volume.voxels.shape[1:]
     at = np.ix_(*(np.minimum(np.arange(n) * m // n, m - 1) for n, m in zip(shape, trap.shape, strict=True)))
-    there, voxels = trap[at], volume.voxels.copy()
+    present, voxels = trap[at], volume.voxels.copy()
     for slot, contrast in enumerate(volume.contrasts):
         like = source.contrasts.index(contrast) if contrast in source.contrasts else 0
         scale = float(np.percentile(voxels[slot], 99.5)) / max(float(np.percentile(source.voxels[like], 99.5)), 1e-6)
-        voxels[slot] = np.where(there, source.voxels[like][at] * scale, voxels[slot])
+        voxels[slot] = np.where(present, source.voxels[like][at] * scale, voxels[slot])
     again = prepare(replace(case, inputs={"mri": replace(volume, voxels=voxels)}), spec=spec, settings=settings)
     changed = again.inputs["mri"]
     assert isinstance(changed, Volume)
-    return Laid("mri", channels(changed, spec), np.asarray(on_grid(there, volume.affine, like=grid)))
+    return Laid("mri", channels(changed, contrasts_of(spec)), np.asarray(on_grid(present, volume.affine, like=grid)))

@@ -65,7 +65,9 @@ def signs(maps: Tensor, batch: Batch) -> Tensor:
     lesion, bone, destruction = maps.unbind(2)
     outside = torch.minimum(lesion, -bone)
     hidden = ~batch.valid["mri"][:, :, None, None]
-    wanted = (SIGN_MM2 / batch.spacing_mm**2).round().clamp(1, outside[0].numel()).long()  # pixels, case by case
+    wanted = (
+        (SIGN_MM2 / batch.geometry["mri.spacing_mm"] ** 2).round().clamp(1, outside[0].numel()).long()
+    )  # pixels, case by case
     counted = torch.arange(int(wanted.max()), device=wanted.device) < wanted[:, None]
     out = []
     for logits in (destruction, outside):
@@ -91,5 +93,5 @@ def finish(maps: Tensor, malignant: Tensor, batch: Batch, *, attention: Mapping[
     tumour = both(lesion, malignant.float()[:, None, None, None])
     real = batch.valid["mri"][:, :, None, None]
     score = severity_pct(tumour.sigmoid() * real, bone.sigmoid() * real)
-    auxiliary = {"lesion": lesion, "destruction": destruction}
-    return ModelOutput(tumour, bone, malignant, score, attention=attention, auxiliary=auxiliary)
+    heads = {"tumour": tumour, "bone": bone, "malignant": malignant, "severity_pct": score}
+    return ModelOutput(heads=heads, attention=attention, also={"lesion": lesion, "destruction": destruction})

@@ -9,12 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cmssd_core.blocks.layers import AttentionPool
-from cmssd_core.types import Batch, InputError
+from cmssd_core.types import Batch
 
 SLICES_AT_ONCE = 8
 PATCHES_AT_ONCE = 32
 NEIGHBOURS = 3  # the slice before, this one and the one after
-NAMES = {"mri": "MRI", "he": "H&E"}
 
 
 class Bag(NamedTuple):
@@ -25,19 +24,6 @@ class Bag(NamedTuple):
     weights: Tensor
 
 
-def check_present(batch: Batch, *, needs: tuple[str, ...], optional: tuple[str, ...]) -> None:
-    """Raises InputError where a case lacks a modality the model cannot do without, or has none of those it reads."""
-    for name in set(needs) - set(optional):
-        if name not in batch.inputs or not bool(batch.present[name].all()):
-            raise InputError(
-                f"a case came without {NAMES[name]}, which this model cannot do without; add the file, or choose a "
-                "model that needs another modality"
-            )
-    if not bool(torch.stack([batch.present[name] for name in needs]).any(0).all()):
-        words = " nor ".join(NAMES[name] for name in needs)
-        raise InputError(f"a case came with neither {words}; this model needs at least one; add the missing file")
-
-
 def flat_slices(batch: Batch) -> Tensor | None:
     """(case * slice, neighbour * contrast, y, x); None where no case has an MRI."""
     mri = batch.inputs.get("mri")
@@ -46,11 +32,19 @@ def flat_slices(batch: Batch) -> Tensor | None:
     return mri.flatten(2, 3).flatten(0, 1)
 
 
+def real_patches(batch: Batch) -> Tensor | None:
+    """The patches that are not padding, (patch, 3, y, x); None where no case has a slide."""
+    patches = batch.inputs.get("he")
+    if patches is None or not bool(batch.valid["he"].any()):
+        return None
+    return patches[batch.valid["he"]]
+
+
 def encode_slices(encoder: nn.Module, flat: Tensor, batch: Batch) -> Tensor:
     """F_MRI (case * slice, width, h, w), zero where a case has no MRI (section 3.3 of seed paper 000)."""
     f_mri = torch.cat([encoder(part) for part in flat.split(SLICES_AT_ONCE)])
-    there = batch.present["mri"].repeat_interleave(len(flat) // len(batch.ids))
-    return f_mri * there[:, None, None, None]
+    available = batch.present["mri"].repeat_interleave(len(flat) // len(batch.ids))
+    return f_mri * available[:, None, None, None]
 
 
 def encode_bag(encoder: nn.Module, pool: AttentionPool, batch: Batch, *, width: int) -> Bag:

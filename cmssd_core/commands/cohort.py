@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cmssd_core.commands.terminal import Bar, Json, err, print_json
-from cmssd_core.config import settings
+from cmssd_core.commands import completion
+from cmssd_core.commands.terminal import Bar, Json, print_json, remark, tell
 from cmssd_core.types import InputError
 
 
@@ -52,7 +52,7 @@ def synth(
     with Bar("synth") as advance:
         path = cohort.write(out, settings=chosen, workers=workers, progress=lambda done, of: advance(done, of, "cases"))
     for line in lines(json.loads((out / "synth.json").read_text(encoding="utf-8"))["oracle"]):
-        err.print(line, highlight=False)
+        tell(line)
     print(path)
 
 
@@ -63,8 +63,10 @@ def split(
     replace: Annotated[bool, typer.Option("--replace", help="divide anew what is divided already")] = False,
 ) -> None:
     """Divide a cohort by patient, 70 / 15 / 15 and into folds, and store it in its cohort.csv."""
-    from cmssd_core.cohort import divide, read
+    from cmssd_core.cohort.split import divide
+    from cmssd_core.cohort.table import read
 
+    remark(cohort)
     path = divide(cohort, seed=seed, folds=folds, replace=replace)
     table = read(path)
     counts = table["split"].value_counts()
@@ -76,8 +78,10 @@ def split(
 
 def train(
     cohort: Path,
-    model: str = "cmssd",
-    size: Annotated[str | None, typer.Option(help="reference or compact")] = None,
+    model: Annotated[str, typer.Option(autocompletion=completion.propose_model)] = "cmssd",
+    size: Annotated[
+        str | None, typer.Option(help="as cmssd models lists it", autocompletion=completion.propose_size)
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="JSON of training settings")] = None,
     seed: Annotated[int | None, typer.Option(min=0)] = None,
     out: Annotated[Path, typer.Option(help="run folder")] = Path("run"),
@@ -86,18 +90,23 @@ def train(
     fold: Annotated[int | None, typer.Option(help="of the cohort's folds, the one to leave out for testing")] = None,
 ) -> None:
     """Train on a cohort into a run folder."""
-    from cmssd_core import model_card, recipe, training
+    from cmssd_core.studies import card as model_card
+    from cmssd_core.training import loop as training
+    from cmssd_core.training import recipe
+    from cmssd_core.training.team import is_first
 
     text = "{}"
     if config is not None:
         if not config.is_file():
-            raise InputError(f"no training config at {config.name}; expected a JSON file; check --config")
+            raise InputError(f"no training config at {config.name}; expected a JSON file; check the path", "config")
         text = config.read_text(encoding="utf-8")
     chosen = recipe.settings_from(text, model=model, size=size, seed=seed)
+    if is_first():
+        remark(cohort)
     cohort = _folded(cohort, fold)
     with Bar("train") as advance:
         path = training.train(cohort, out, settings=chosen, resume=resume, init=init, progress=advance)
-    if not training.is_first():
+    if not is_first():
         return  # one process of torchrun writes the card
     with Bar("evaluate") as advance:
         model_card.write(cohort, out, progress=advance)
@@ -106,10 +115,17 @@ def train(
 
 def evaluate(
     cohort: Path,
-    weights: Annotated[Path | None, typer.Option(help="weights file; default the shipped ones")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="weights file; default the shipped ones, but MRI with masks need it")
+    ] = None,
     against: Annotated[list[Path] | None, typer.Option(help="other weights to compare with; repeatable")] = None,
-    split: Annotated[str, typer.Option(help="test or all")] = "test",
-    drop: Annotated[str | None, typer.Option(help="hide mri or he from every model")] = None,
+    split: Annotated[
+        str, typer.Option(help="test or all", autocompletion=completion.propose(*completion.SPLITS))
+    ] = "test",
+    drop: Annotated[
+        str | None,
+        typer.Option(help="hide mri or he from every model", autocompletion=completion.propose(*completion.DROPS)),
+    ] = None,
     corruptions: Annotated[str, typer.Option(help="cases put through the corruptions, or off")] = "16",
     fold: Annotated[int | None, typer.Option(help="of the cohort's folds, the one to test on")] = None,
     mpp: Annotated[float | None, typer.Option(help="microns per pixel of tiles that do not say theirs")] = None,
@@ -121,39 +137,45 @@ def evaluate(
 
     A cohort is a folder with a cohort.csv, a folder of H&E tiles with their class, or one of MRI with tumour masks.
     """
-    from cmssd_core import evaluate as evaluation
-    from cmssd_core import one_modality
-    from cmssd_core.cohort_run import RunSettings
+    from cmssd_core.config import settings
+    from cmssd_core.studies import evaluate as evaluation
+    from cmssd_core.studies import one_modality
+    from cmssd_core.studies.run import RunSettings
 
     if corruptions != "off" and not corruptions.isdecimal():
-        raise InputError(f"--corruptions {corruptions} came, expected a number of cases or off")
+        raise InputError(f"{corruptions} came, expected a number of cases or off; give one of these", "corruptions")
+    remark(cohort)
     cohort = _folded(cohort, fold)
     kind = one_modality.kind_of(cohort)
     if kind != "cases":
         if against or drop:
             raise InputError(
-                f"--against or --drop came for {kind}, expected them for a cohort of cases; leave them out"
+                f"{'other weights' if against else 'a modality to hide'} came for {kind}, expected for cases alone; "
+                "leave it out",
+                "against" if against else "drop",
             )
         with Bar("evaluate") as advance:
-            told = one_modality.evaluate(
+            summary = one_modality.evaluate(
                 cohort, out, kind=kind, weights=weights, mpp=mpp, split=split, settings=settings(), progress=advance
             )
-        _say(told, one_modality.in_words(told), out, as_json=as_json)
+        _say(summary, one_modality.in_words(summary), out, as_json=as_json)
         return
     if mpp is not None:
-        raise InputError("--mpp came for a cohort of cases, expected it for tiles; fill in its column slide_mpp")
+        raise InputError(
+            "microns per pixel came for a cohort of cases, expected them for tiles; fill in its column slide_mpp", "mpp"
+        )
     count = 0 if corruptions == "off" else int(corruptions)
     chosen = RunSettings(split=split, drop=drop, corruptions=count, workers=workers)
     with Bar("evaluate") as advance:
-        told = evaluation.evaluate(
+        summary = evaluation.evaluate(
             cohort, out, weights=weights, against=tuple(against or ()), chosen=chosen, progress=advance
         )
-    _say(told, evaluation.in_words(told), out, as_json=as_json)
+    _say(summary, evaluation.in_words(summary), out, as_json=as_json)
 
 
-def _say(told: dict[str, Any], words: list[str], out: Path, *, as_json: bool) -> None:
+def _say(summary: dict[str, Any], words: list[str], out: Path, *, as_json: bool) -> None:
     if as_json:
-        print_json(told)
+        print_json(summary)
         return
     print("\n".join(words))
     print(f"written to   {out}  (evaluation.html)\nResearch use only, not a medical device.")
@@ -161,7 +183,7 @@ def _say(told: dict[str, Any], words: list[str], out: Path, *, as_json: bool) ->
 
 def _folded(cohort: Path, fold: int | None) -> Path:
     """The cohort, or the table beside it in which this fold is the test part."""
-    from cmssd_core.cohort import fold_table
+    from cmssd_core.cohort.split import fold_table
 
     return cohort if fold is None else fold_table(cohort, fold)
 
@@ -175,8 +197,10 @@ def calibrate(
     ),
 ) -> None:
     """Fit probabilities, intervals and what counts as strange on the val split; kept beside the weights."""
-    from cmssd_core.calibrate import calibrate as fit
+    from cmssd_core.config import settings
+    from cmssd_core.studies.calibrate import calibrate as fit
 
+    remark(cohort)
     with Bar("calibrate") as advance:
         path = fit(cohort, out, weights=weights, workers=workers, settings=settings(), progress=advance)
     print(path)
@@ -184,22 +208,25 @@ def calibrate(
 
 def compare(
     cohort: Path,
-    models: Annotated[str, typer.Option(help="names, the first is compared with each other")] = (
-        "cmssd,resnet50,osnet,early,late"
-    ),
+    models: Annotated[
+        str, typer.Option(help="names, the first is compared with each other", autocompletion=completion.propose_models)
+    ] = ("cmssd,resnet50,osnet,early,late"),
     seeds: Annotated[int, typer.Option(help="runs of each model", min=1)] = 3,
     steps: Annotated[int | None, typer.Option(help="of each run; default the recipe's", min=1)] = None,
-    size: Annotated[str, typer.Option(help="reference or compact")] = "compact",
+    size: Annotated[
+        str, typer.Option(help="a size that cmssd models lists", autocompletion=completion.propose_size)
+    ] = "compact",
     config: Annotated[Path | None, typer.Option(help="JSON of training settings")] = None,
     out: Annotated[Path, typer.Option(help="folder of the runs; a killed comparison goes on there")] = Path("compared"),
     as_json: Json = False,
 ) -> None:
     """Train models by one recipe and budget, several seeds each, and compare them on the test split."""
-    from cmssd_core import compare as room
-    from cmssd_core.recipe import settings_from
+    from cmssd_core.config import settings
+    from cmssd_core.studies import compare as room
+    from cmssd_core.training.recipe import settings_from
 
     if config is not None and not config.is_file():
-        raise InputError(f"no training config at {config.name}; expected a JSON file; check --config")
+        raise InputError(f"no training config at {config.name}; expected a JSON file; check the path", "config")
     chosen = room.CompareSettings(
         models=tuple(name.strip() for name in models.split(",")),
         seeds=seeds,
@@ -207,9 +234,10 @@ def compare(
         steps=steps,
         recipe=settings_from(config.read_text(encoding="utf-8") if config else "{}"),
     )
+    remark(cohort)
     with Bar("compare") as advance:
-        told = room.compare(cohort, out, chosen=chosen, program=settings(), progress=advance)
+        summary = room.compare(cohort, out, chosen=chosen, program=settings(), progress=advance)
     if as_json:
-        print_json(told)
+        print_json(summary)
     else:
         print(out / "comparison.html")

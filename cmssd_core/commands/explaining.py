@@ -7,33 +7,49 @@ from typing import Annotated
 
 import typer
 
+from cmssd_core.commands import completion
 from cmssd_core.commands.single import _contrasts, _site
 from cmssd_core.commands.terminal import Bar, Json, print_json
-from cmssd_core.config import settings
 
 
 def explain(
     mri: Annotated[Path | None, typer.Option(help="NIfTI, NRRD, MHA, a DICOM folder or zip")] = None,
-    contrast: Annotated[list[str] | None, typer.Option(help="a contrast by name, e.g. t1=PATH; repeatable")] = None,
+    contrast: Annotated[
+        list[str] | None,
+        typer.Option(help="a contrast by name, e.g. t1=PATH; repeatable", autocompletion=completion.propose_contrast),
+    ] = None,
     he: Annotated[Path | None, typer.Option(help="slide or tile")] = None,
     mpp: Annotated[float | None, typer.Option(help="microns per pixel, where the slide does not say")] = None,
     site: Annotated[str | None, typer.Option(help="where the biopsy was taken: X,Y,Z in RAS+ mm")] = None,
     weights: Annotated[Path | None, typer.Option(help="weights file; default the shipped ones")] = None,
-    method: Annotated[str, typer.Option(help="how to explain; a wrong name lists them")] = "integrated_gradients",
-    target: Annotated[str, typer.Option(help="malignant, benign, severity, or hazard")] = "malignant",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="how to explain; a wrong name lists them",
+            autocompletion=completion.propose(*completion.METHODS, *completion.SHARES),
+        ),
+    ] = "integrated_gradients",
+    target: Annotated[
+        str,
+        typer.Option(
+            help="malignant, benign, severity, or hazard", autocompletion=completion.propose(*completion.TARGETS)
+        ),
+    ] = "malignant",
     out: Annotated[Path, typer.Option(help="folder for the maps")] = Path("cmssd-explanation"),
     as_json: Json = False,
 ) -> None:
     """One case: where the answer comes from, as NIfTI, GeoJSON, NPZ and PNG."""
-    from cmssd_core import cases, inference
-    from cmssd_core.explain import export
-    from cmssd_core.explain.methods import chosen
+    from cmssd_core.cases import admit as cases
+    from cmssd_core.config import settings
+    from cmssd_core.explain.methods import choose_method
     from cmssd_core.explain.methods import explain as ask
     from cmssd_core.explain.targets import Target
-    from cmssd_core.store import open_store
+    from cmssd_core.inference import predict as inference
+    from cmssd_core.machine.store import open_store
+    from cmssd_core.report import attribution_files as export
 
     config = settings()
-    kind, wanted = chosen(method), Target(target)
+    kind, wanted = choose_method(method), Target(target)
     case = cases.admit(
         mri=mri,
         contrasts=_contrasts(contrast or []),
@@ -44,7 +60,7 @@ def explain(
     )
     predictor = inference.load(weights, settings=config)
     with Bar("explain") as advance:
-        told = ask(
+        summary = ask(
             case,
             predictor,
             method,
@@ -53,17 +69,17 @@ def explain(
             store=open_store(config),
             progress=lambda share, what: advance(round(share * 100), 100, what),
         )
-    export.write(told, case, out)
+    export.write(summary, case, out)
     if as_json:
-        print_json(export.attribution_json(told))
+        print_json(export.attribution_json(summary))
         return
-    print(f"{told.label} of {told.target}: {told.value:.3f} {told.unit}")
+    print(f"{summary.label} of {summary.target}: {summary.value:.3f} {summary.unit}")
     print(kind.meaning)
-    if told.baseline is not None:
-        print(f"baseline     {told.baseline}")
-    if told.gap is not None:
-        print(f"residual     {100 * told.gap:.1f} % of the difference to the baseline ({told.effort})")
-    for share in told.shares:
+    if summary.baseline is not None:
+        print(f"baseline     {summary.baseline}")
+    if summary.gap is not None:
+        print(f"residual     {100 * summary.gap:.1f} % of the difference to the baseline ({summary.effort})")
+    for share in summary.shares:
         print(f"{share.name:<12} {share.value:+.3f}  {share.meaning}")
-    print(f"model        {told.model_id}, trained on {told.trained}")
+    print(f"model        {summary.model_id}, trained on {summary.trained}")
     print(f"written to   {out}\nResearch use only, not a medical device.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -11,15 +11,17 @@ from typing import Annotated
 
 import typer
 
-from cmssd_core import doctor as doctor_room
-from cmssd_core.commands.terminal import Bar, Json, print_json
-from cmssd_core.config import settings
-from cmssd_core.types import CONTRASTS, InputError
+from cmssd_core.commands import completion
+from cmssd_core.commands.terminal import FLAGS, Bar, Json, print_json
+from cmssd_core.types import InputError
 
 
 def predict(
     mri: Annotated[Path | None, typer.Option(help="NIfTI, NRRD, MHA, a DICOM folder or zip")] = None,
-    contrast: Annotated[list[str] | None, typer.Option(help="a contrast by name, e.g. t1=PATH; repeatable")] = None,
+    contrast: Annotated[
+        list[str] | None,
+        typer.Option(help="a contrast by name, e.g. t1=PATH; repeatable", autocompletion=completion.propose_contrast),
+    ] = None,
     he: Annotated[Path | None, typer.Option(help="slide or tile")] = None,
     mpp: Annotated[float | None, typer.Option(help="microns per pixel, where the slide does not say")] = None,
     site: Annotated[str | None, typer.Option(help="where the biopsy was taken: X,Y,Z in RAS+ mm")] = None,
@@ -28,9 +30,8 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """One case: severity, maps, report."""
-    from cmssd_core import cases, inference
-    from cmssd_core.report import files
-    from cmssd_core.store import open_store
+    from cmssd_core.cases import admit as cases
+    from cmssd_core.config import settings
 
     config = settings()
     case = cases.admit(
@@ -41,6 +42,12 @@ def predict(
         site_mm=_site(site),
         unpacked_limit_mb=config.unpacked_limit_mb,
     )
+    # Only now torch and what draws: a file that is refused is refused at once.
+    from cmssd_core.inference import predict as inference
+    from cmssd_core.machine.store import open_store
+    from cmssd_core.report import files
+    from cmssd_core.report.answers import EXPECTED, describe_answers
+
     predictor = inference.load(weights, settings=config)
     store = open_store(config)
     with Bar("predict") as advance:
@@ -52,9 +59,9 @@ def predict(
             progress=lambda share, what: advance(round(share * 100), 100, what),
         )
     files.write(result, case, out, tiers=config.severity_tiers, store=store)
-    told = files.prediction_json(result, tiers=config.severity_tiers)
+    summary = files.prediction_json(result, tiers=config.severity_tiers)
     if as_json:
-        print_json(told)
+        print_json(summary)
         return
     severity = f"{result.severity_pct:.1f} %" if result.severity_pct is not None else f"none: {result.severity_reason}"
     if result.severity_interval is not None:
@@ -62,7 +69,13 @@ def predict(
         share = 100 * (result.uncertainty or {})["coverage"]
         severity += f"  ({share:.0f} % interval {low:.1f} to {high:.1f}, where images are like the calibration's)"
     print(f"severity     {severity}" + (f"  (tier {result.tier}, bounds unvalidated)" if result.tier else ""))
-    print(f"p(malignant) {result.p_malignant:.3f}")
+    malignant = result.p_malignant
+    print(f"p(malignant) {'none: this model does not answer malignancy' if malignant is None else f'{malignant:.3f}'}")
+    for line in describe_answers(result):
+        if line.task not in EXPECTED:
+            print(f"{line.task:<12} {line.value}  ({line.doubt})")
+    if result.tumour_ml is not None and "severity_pct" not in result.answers:
+        print(f"tumour       {result.tumour_ml:.1f} ml")
     for finding in result.quality:
         print(f"{finding.level:<12} {finding.where}: {finding.what}")
     print(f"model        {result.model_id}, trained on {result.trained}")
@@ -71,43 +84,49 @@ def predict(
 
 def inspect(path: Path, as_json: Json = False) -> None:
     """Say what a file or folder is, how it would be read, and what is wrong with it."""
-    from cmssd_core.inspection import inspect as look
+    from cmssd_core.cohort.inspect import inspect as look
 
-    told = look(path)
+    summary = look(path)
     if as_json:
-        print_json(told)
+        print_json(summary)
     else:
-        for key, value in told.items():
+        for key, value in summary.items():
             print(f"{key:<12} {value if isinstance(value, str) else json.dumps(value)}")
-    if told["problem"]:
-        raise InputError(told["problem"])
+    if summary["problem"]:
+        flag = FLAGS.get(summary.get("field") or "")
+        raise InputError(summary["problem"] + (f" (cmssd predict {flag})" if flag else ""))
 
 
 def doctor(as_json: Json = False) -> None:
     """Check the installation and say how to mend it."""
-    checks = doctor_room.examine(settings())
-    fit = all(check.ok or not check.required for check in checks)
+    from cmssd_core.config import settings
+    from cmssd_core.machine import doctor as room
+
+    checks = []
+    for check in room.run_checks(settings()):
+        checks.append(check)
+        if not as_json:  # at once: some checks load a library for seconds
+            mark = "ok  " if check.ok else ("FAIL" if check.required else "note")
+            advice = f"\n     -> {check.advice}" if check.advice else ""
+            print(f"{mark} {check.name:<15} {check.found}{advice}", flush=True)
+    fit = room.fit(tuple(checks))
     if as_json:
         print_json({"ok": fit, "checks": [asdict(check) for check in checks]})
-    else:
-        for check in checks:
-            mark = "ok  " if check.ok else ("FAIL" if check.required else "note")
-            print(f"{mark} {check.name:<15} {check.found}" + (f"\n     -> {check.advice}" if check.advice else ""))
     raise typer.Exit(0 if fit else 1)
 
 
 def models(as_json: Json = False) -> None:
     """List what is on offer."""
-    from cmssd_core.listing import listing
+    from cmssd_core.weights.offer import list_models
 
-    rows = listing()
+    rows = list_models()
     if as_json:
-        print_json(rows)
+        print_json([asdict(row) for row in rows])
         return
     for row in rows:
         print(
-            f"{row['name']:<8} {row['size']:<10} {row['parameters'] / 1e6:6.1f} M  {row['gflop']:6.1f} GFLOP  "
-            f"needs {', '.join(row['needs'])}  weights {row['weights'] or 'none shipped'}"
+            f"{row.name:<8} {row.size:<10} {row.parameters / 1e6:6.1f} M  {row.gflop:6.1f} GFLOP  "
+            f"needs {', '.join(row.needs)}  weights {row.weights or 'none shipped'}"
         )
 
 
@@ -121,25 +140,21 @@ def dashboard(
     command += ["--cohort", str(cohort)] if cohort else []
     command += ["--port", str(port)] if port else []
     command += ["--headless"] if headless else []
-    with subprocess.Popen(command) as server:
-        try:
-            raise typer.Exit(server.wait())
-        except KeyboardInterrupt:
-            server.terminate()  # and not killed: it removes patients' files as it stops
-            server.wait()
-            raise
+    os.execv(command[0], command)  # becomes the server: no process waits beside it, and a signal reaches it alone
 
 
 def _contrasts(pairs: list[str]) -> dict[str, Path]:
+    from cmssd_core.volume.contrasts import CONTRASTS
+
     found: dict[str, Path] = {}
     for pair in pairs:
         given, _, path = pair.partition("=")
         name = given.lower()
         if name not in CONTRASTS or not path:
-            raise InputError(f"--contrast {pair} came, expected NAME=PATH with NAME one of {', '.join(CONTRASTS)}")
+            raise InputError(f"{pair} came, expected NAME=PATH with NAME one of {', '.join(CONTRASTS)}", "contrast")
         if name in found:
             raise InputError(
-                f"--contrast {name} came twice ({found[name]} and {path}), expected each contrast once; leave one out"
+                f"{name} came twice ({found[name]} and {path}), expected each contrast once; leave one out", "contrast"
             )
         found[name] = Path(path)
     return found
@@ -151,5 +166,5 @@ def _site(text: str | None) -> tuple[float, float, float] | None:
     try:
         x, y, z = (float(part) for part in text.split(","))
     except ValueError:
-        raise InputError(f"--site {text} came, expected X,Y,Z in millimetres, e.g. --site 12.5,-30,4") from None
+        raise InputError(f"{text} came, expected X,Y,Z in millimetres, e.g. 12.5,-30,4", "site") from None
     return x, y, z

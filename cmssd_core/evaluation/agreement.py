@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cmssd_core.evaluation.metrics import FEWEST, Z95, Figure, Patients, Values, absent, clusters, mean, resampled
+from cmssd_core.evaluation.figure import FEWEST, Z95, Figure, Patients, Values, absent, bootstrap, clusters, mean
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def _limit(apart: Values, deviations: float, patients: Patients) -> Figure:
 
     n = len(apart)
     if clusters(patients, n)[1]:
-        return resampled(limit, n, patients)
+        return bootstrap(limit, n, patients)
     value, error = limit(np.arange(n)), Z95 * np.sqrt(3 / n) * float(apart.std(ddof=1))
     return Figure(value, float(value - error), float(value + error), n)
 
@@ -76,4 +76,4 @@ def icc(found: Values, truth: Values, patients: Patients = None, *, seed: int = 
     def statistic(rows: npt.NDArray[np.intp]) -> float | None:
         return icc_a1(pairs[rows])
 
-    return resampled(statistic, len(pairs), patients, seed=seed) if len(pairs) else absent("no case has both")
+    return bootstrap(statistic, len(pairs), patients, seed=seed) if len(pairs) else absent("no case has both")

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
-from cmssd_core.evaluation.metrics import (
+from cmssd_core.evaluation.figure import (
     FEWEST,
     Z95,
     Bools,
@@ -19,8 +19,8 @@ from cmssd_core.evaluation.metrics import (
     Patients,
     Values,
     absent,
+    bootstrap,
     clusters,
-    resampled,
     share,
 )
 
@@ -73,7 +73,7 @@ def expected_error(malignant: Bools, p: Values) -> float:
 
 def ece(malignant: Bools, p: Values, patients: Patients = None, *, seed: int = 0) -> Figure:
     """Expected calibration error, bootstrap over patients."""
-    return resampled(lambda rows: expected_error(malignant[rows], p[rows]), len(p), patients, seed=seed)
+    return bootstrap(lambda rows: expected_error(malignant[rows], p[rows]), len(p), patients, seed=seed)
 
 
 def slope(malignant: Bools, p: Values, patients: Patients = None, *, seed: int = 0) -> tuple[Figure, Figure]:
@@ -91,7 +91,7 @@ def slope(malignant: Bools, p: Values, patients: Patients = None, *, seed: int =
             none = _no_slope(malignant[rows], p[rows]) is not None
             return None if none else float(_regression(malignant[rows], p[rows])[0][which])
 
-        both = [resampled(partial(drawn, which), n, patients, seed=seed) for which in (0, 1)]
+        both = [bootstrap(partial(drawn, which), n, patients, seed=seed) for which in (0, 1)]
         return both[0], both[1]
     beta, errors = _regression(malignant, p)
     value = [Figure(float(b), float(b - e), float(b + e), n) for b, e in zip(beta, Z95 * errors, strict=True)]

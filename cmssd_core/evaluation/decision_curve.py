@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cmssd_core.evaluation.metrics import FEWEST, Bools, Patients, Values, clusters
+from cmssd_core.evaluation.figure import FEWEST, Bools, Patients, Values, clusters
 
 RESAMPLES = 500
 

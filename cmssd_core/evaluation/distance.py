@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.covariance import LedoitWolf
 
-from cmssd_core.evaluation.metrics import Patients, Values, clusters
+from cmssd_core.evaluation.figure import Patients, Values, clusters
 
 FOLDS = 5
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from cmssd_core.evaluation.metrics import FIGURES, METRICS, drawn_names, each
+
 
 def sure_and_wrong(rows: pd.DataFrame, *, threshold: float) -> pd.DataFrame:
     """The rows called wrong at the threshold, the surest first; `given_to_truth` is the probability of the true label.
@@ -13,14 +15,23 @@ def sure_and_wrong(rows: pd.DataFrame, *, threshold: float) -> pd.DataFrame:
     """
     known = rows[rows["malignant"].notna() & rows["p_malignant"].notna()]
     malignant, p = known["malignant"] == 1, known["p_malignant"].astype(float)
-    told = known.assign(given_to_truth=np.where(malignant, p, 1 - p))
-    return told[(p >= threshold) != malignant].sort_values(["given_to_truth", "case_id"])
+    summary = known.assign(given_to_truth=np.where(malignant, p, 1 - p))
+    return summary[(p >= threshold) != malignant].sort_values(["given_to_truth", "case_id"])
 
 
-#: What a map or a severity can be worst in: column -> whether a small value is the bad one.
-WORST = {"dice": True, "hd95_mm": False, "severity_error": False}
+def worst_names() -> tuple[str, ...]:
+    """The metrics that a map or a number can be worst in."""
+    return (*drawn_names(), *FIGURES["number"])
 
 
-def worst(rows: pd.DataFrame, column: str, *, most: int = 20) -> pd.DataFrame:
-    """The `most` rows that are worst in a column of WORST, the worst first; rows without it are left out."""
-    return rows[rows[column].notna()].sort_values([column, "case_id"], ascending=[WORST[column], True]).head(most)
+def worst(rows: pd.DataFrame, name: str, *, most: int = 20) -> pd.DataFrame:
+    """The `most` rows that are worst in a metric of worst_names, the worst first; rows without it are left out.
+
+    Raises ValueError for a metric that one case does not have.
+    """
+    values = each(name, rows)
+    if values is None:
+        raise ValueError(f"{name} is no figure of one case; expected one of {', '.join(worst_names())}")
+    summary = rows.assign(_worst=values)[~np.isnan(values)]
+    summary = summary.sort_values(["_worst", "case_id"], ascending=[METRICS[name].better == "higher", True])
+    return summary.head(most).drop(columns="_worst")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cmssd_core.evaluation.metrics import Bools, Figure, Patients, Values, absent, resampled
+from cmssd_core.evaluation.figure import Bools, Figure, Patients, Values, absent, bootstrap
 
 
 def points(malignant: Bools, score: Values) -> list[tuple[float, float]]:
@@ -34,7 +34,7 @@ def average_precision(malignant: Bools, score: Values, patients: Patients = None
     value = average(malignant, score)
     if value == 1.0:
         return Figure(1.0, None, None, len(score))
-    return resampled(lambda rows: average(malignant[rows], score[rows]), len(score), patients, seed=seed)
+    return bootstrap(lambda rows: average(malignant[rows], score[rows]), len(score), patients, seed=seed)
 
 
 def _curve(malignant: Bools, score: Values) -> tuple[Values, Values]:

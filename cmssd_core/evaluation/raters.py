@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import t
 
-from cmssd_core.evaluation.metrics import FEWEST, Figure, Values, absent, resampled
+from cmssd_core.evaluation.figure import FEWEST, Figure, Values, absent, bootstrap
 
 Weights = Literal["linear", "quadratic"]
 ONE_ANSWER = "every answer is the same, so chance alone explains all agreement and kappa is not defined"
 
 
-def both_rated(ratings: Values) -> Values:
+def select_rated(ratings: Values) -> Values:
     """The rows in which every rater gave an answer."""
     return ratings[~np.isnan(ratings).any(axis=1)]
 
@@ -42,7 +42,7 @@ def kappa(ratings: Values, categories: int, weights: Weights | None = None, *, s
 
     Only cases that every rater answered count.
     """
-    whole = both_rated(ratings)
+    whole = select_rated(ratings)
     if len(whole) == 0 or whole.shape[1] < 2:
         return absent("no case was answered by all of them", len(whole))
     pairs = [(i, j) for i in range(whole.shape[1]) for j in range(i)]
@@ -51,7 +51,7 @@ def kappa(ratings: Values, categories: int, weights: Weights | None = None, *, s
         values = [cohen(whole[rows, i], whole[rows, j], categories, weights) for i, j in pairs]
         return None if None in values else float(np.mean([v for v in values if v is not None]))
 
-    figure = resampled(light, len(whole), seed=seed)
+    figure = bootstrap(light, len(whole), seed=seed)
     return figure if figure.value is not None else absent(ONE_ANSWER, len(whole))
 
 
@@ -83,8 +83,8 @@ def ac1(ratings: Values, categories: int) -> Figure:
 
 def equal_answers(ratings: Values) -> Figure:
     """The plain share of cases in which all raters gave the same answer; bootstrap over cases."""
-    whole = both_rated(ratings)
+    whole = select_rated(ratings)
     if len(whole) == 0:
         return absent("no case was answered by all of them")
     same = (whole == whole[:, :1]).all(axis=1)
-    return resampled(lambda rows: float(same[rows].mean()), len(whole))
+    return bootstrap(lambda rows: float(same[rows].mean()), len(whole))

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest, norm, rankdata
 
-from cmssd_core.evaluation.metrics import FEWEST, Z95, Bools, Figure, Patients, Values, absent, clusters, resampled
+from cmssd_core.evaluation.figure import FEWEST, Z95, Bools, Figure, Patients, Values, absent, bootstrap, clusters
 
 NO_SPREAD = "no interval, no test: every case adds the same to the difference"
 
@@ -70,7 +70,7 @@ def auc(malignant: Bools, score: Values, patients: Patients = None, *, seed: int
             return Figure(value, None, None, len(score))
         return Figure(value, *at_the_edge(value, fewest), len(score))
     if repeated:
-        return resampled(lambda rows: area(malignant[rows], score[rows]), len(score), patients, seed=seed)
+        return bootstrap(lambda rows: area(malignant[rows], score[rows]), len(score), patients, seed=seed)
     error = _error(*_placements(malignant, score))
     logit, width = np.log(value / (1 - value)), Z95 * error / (value * (1 - value))
     low, high = 1 / (1 + np.exp(-(logit - width))), 1 / (1 + np.exp(-(logit + width)))
@@ -102,7 +102,7 @@ def difference(malignant: Bools, one: Values, other: Values, patients: Patients 
             a, b = area(malignant[rows], one[rows]), area(malignant[rows], other[rows])
             return None if a is None or b is None else a - b
 
-        found = resampled(apart, n, patients, seed=seed)
+        found = bootstrap(apart, n, patients, seed=seed)
         if gap and found.low is not None and found.low == found.high:
             return Difference(gap, None, None, n, None, NO_SPREAD)
         return Difference(gap, found.low, found.high, n, None, "patients with several cases: interval, no test")

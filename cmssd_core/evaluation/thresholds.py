@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import StratifiedGroupKFold
 
-from cmssd_core.evaluation.metrics import Bools, Figure, Patients, Values, absent, clusters, share
+from cmssd_core.evaluation.figure import Bools, Figure, Patients, Values, absent, clusters, share
 
 FOLDS = 5
 Rule = Callable[[Bools, Values], float]
@@ -37,7 +37,7 @@ class Judged:
     accuracy: Figure
 
 
-def called(p: Values, threshold: float) -> Bools:
+def call_malignant(p: Values, threshold: float) -> Bools:
     """Which cases are called malignant: p at the threshold or above."""
     return np.asarray(p >= threshold)
 
@@ -97,7 +97,7 @@ def held_out(
     folds = StratifiedGroupKFold(n_splits=FOLDS, shuffle=True, random_state=seed)
     for chosen, judged in folds.split(p, malignant, groups=codes):
         threshold = rule(malignant[chosen], p[chosen])
-        positive[judged] = called(p[judged], threshold)
+        positive[judged] = call_malignant(p[judged], threshold)
         found.append(threshold)
     return judge(malignant, positive, patients), (min(found), max(found))
 

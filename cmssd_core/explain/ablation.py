@@ -6,8 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cmssd_core.batches import device_of
+from cmssd_core.cases.modalities import MODALITIES
 from cmssd_core.explain.baselines import fill
-from cmssd_core.explain.modality_shapley import LABELS, modality_shares
+from cmssd_core.explain.modality_shapley import modality_shares
 from cmssd_core.explain.occlusion import Occluder
 from cmssd_core.explain.question import Found, Mark, Question, one_by_one
 from cmssd_core.types import InputError, Share
@@ -63,12 +65,12 @@ def _ablated(question: Question) -> Found:
 
 def _share(mark: Mark, lost: float, elsewhere: np.ndarray) -> Share:
     if not len(elsewhere):
-        said = "covered, the target changes by this much; no other place of this shape was there to compare with"
-        return Share(mark.name, lost, meaning=said)
+        words = "covered, the target changes by this much; no other place of this shape was there to compare with"
+        return Share(mark.name, lost, meaning=words)
     excess = lost - elsewhere
     low, high = (float(q) for q in np.percentile(excess, (2.5, 97.5)))
-    said = f"covered, the target loses {lost:.3f}; the same shape elsewhere costs {elsewhere.mean():.3f} on average"
-    return Share(mark.name, float(excess.mean()), low, high, len(elsewhere), said)
+    words = f"covered, the target loses {lost:.3f}; the same shape elsewhere costs {elsewhere.mean():.3f} on average"
+    return Share(mark.name, float(excess.mean()), low, high, len(elsewhere), words)
 
 
 def _controls(mark: Mark, given: Tensor, wanted: int, rng: np.random.Generator) -> list[Tensor]:
@@ -114,18 +116,20 @@ def _shapley(question: Question) -> Found:
     def tell(done: float) -> None:
         question.tell(done, "each combination of the modalities")
 
-    told = modality_shares(bridge.model, bridge.batch, before_each=tell)
-    shares = [Share(LABELS[name], told.phi[name], meaning="Shapley value") for name in bridge.names]
-    for (one, other), value in told.interaction.items():
-        said = "below 0: both say the same thing twice; above 0: they say more together; part of neither's share"
-        shares.append(Share(f"interaction of {LABELS[one]} and {LABELS[other]}", value, meaning=said))
-    device = bridge.batch.spacing_mm.device
+    summary = modality_shares(bridge.model, bridge.batch, before_each=tell)
+    shares = [Share(MODALITIES[name].label, summary.phi[name], meaning="Shapley value") for name in bridge.names]
+    for (one, other), value in summary.interaction.items():
+        words = "below 0: both say the same thing twice; above 0: they say more together; part of neither's share"
+        shares.append(
+            Share(f"interaction of {MODALITIES[one].label} and {MODALITIES[other].label}", value, meaning=words)
+        )
+    device = device_of(bridge.batch)
     return Found(
         maps={},
-        value=torch.tensor([told.values[frozenset(told.phi)]], device=device),
-        effort=f"{len(told.values)} passes, every combination of the modalities",
-        baseline=told.baseline,
-        baseline_value=torch.tensor([told.values[frozenset()]], device=device),
+        value=torch.tensor([summary.values[frozenset(summary.phi)]], device=device),
+        effort=f"{len(summary.values)} passes, every combination of the modalities",
+        baseline=summary.baseline,
+        baseline_value=torch.tensor([summary.values[frozenset()]], device=device),
         gap=torch.zeros(1, device=device),
         shares=(tuple(shares),),
     )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cmssd_core.cases.modalities import MODALITIES
 from cmssd_core.explain.forward import Bridge
 from cmssd_core.explain.question import ExplainSettings
 from cmssd_core.types import InputError
@@ -61,7 +62,6 @@ BASELINES: dict[str, dict[str, tuple[str, Callable[[Tensor, Tensor], Tensor]]]] 
         "blur": ("the patches without their detail", _blurred),
     },
 }
-NAMES = {"mri": "MRI", "he": "H&E"}
 
 
 def path_start(bridge: Bridge, settings: ExplainSettings) -> tuple[tuple[Tensor, ...], str]:
@@ -82,18 +82,23 @@ def baselines(bridge: Bridge, chosen: Mapping[str, str]) -> tuple[tuple[Tensor, 
     """
     found, words = [], []
     for name, given in zip(bridge.names, bridge.inputs, strict=True):
+        if name not in BASELINES:
+            raise InputError(
+                f"explaining by a baseline is not offered for {MODALITIES[name].label}; choose another method"
+            )
         asked = chosen[name]
         if asked not in BASELINES[name]:
             raise InputError(
-                f"baseline {asked!r} came for {NAMES[name]}, expected one of {', '.join(BASELINES[name])}; choose one"
+                f"baseline {asked!r} came for {MODALITIES[name].label}, expected one of {', '.join(BASELINES[name])}; "
+                "choose one"
             )
-        said, make = BASELINES[name][asked]
+        text, make = BASELINES[name][asked]
         real = bridge.real[name]
         image = make(given, real)
         keep = ~real.view(*real.shape, *[1] * (given.ndim - 2)).expand_as(given)
         if name == "mri":
-            there = given.flatten(-2).abs().amax(-1).amax(1, keepdim=True) > 0  # contrast by contrast of a case
-            keep = keep | ~there[..., None, None].expand_as(given)
+            present = given.flatten(-2).abs().amax(-1).amax(1, keepdim=True) > 0  # contrast by contrast of a case
+            keep = keep | ~present[..., None, None].expand_as(given)
         found.append(torch.where(keep, given, image).contiguous())
-        words.append(f"{NAMES[name]}: {said}")
+        words.append(f"{MODALITIES[name].label}: {text}")
     return tuple(found), "; ".join(words)

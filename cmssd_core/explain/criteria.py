@@ -26,8 +26,8 @@ from PIL import Image, ImageDraw
 
 from cmssd_core.explain.placing import on_grid
 from cmssd_core.explain.question import Mark
-from cmssd_core.mri.mask import read_mask
 from cmssd_core.types import BoolArray, Case, InputError, PatchBag, Slide, Volume
+from cmssd_core.volume.mask import read_mask
 
 FILE = "criteria.json"
 MODALITIES = {"mri": (".nii", ".nii.gz", ".nrrd", ".mha"), "he": (".geojson", ".json", ".png")}
@@ -125,10 +125,10 @@ def outlines(row: pd.Series[Any], root: Path, case: Case, listed: Iterable[Crite
     """
     found: dict[str, Outline | None] = {}
     for one in listed:
-        said = one.masks.get(str(row["case_id"])) or (row.get(one.column) if one.column else None)
-        there = case.inputs.get(one.modality)
+        words = one.masks.get(str(row["case_id"])) or (row.get(one.column) if one.column else None)
+        present = case.inputs.get(one.modality)
         found[one.name] = (
-            None if said is None or pd.isna(said) or there is None else outline(one, root / str(said), case)
+            None if words is None or pd.isna(words) or present is None else outline(one, root / str(words), case)
         )
     return found
 
@@ -144,10 +144,10 @@ def outline(criterion: Criterion, path: Path, case: Case) -> Outline:
     if not path.name.lower().endswith(suffixes):
         raise InputError(f"criterion {criterion.name}: {path.name} came, expected {', '.join(suffixes)}; export it so")
     digest = hashlib.sha256(path.read_bytes() + repr((criterion.name, criterion.kind)).encode()).hexdigest()
-    there = case.inputs.get(criterion.modality)
-    if isinstance(there, Volume):
-        return Outline(criterion, digest, voxels=read_mask(path, like=there))
-    if not isinstance(there, Slide):
+    present = case.inputs.get(criterion.modality)
+    if isinstance(present, Volume):
+        return Outline(criterion, digest, voxels=read_mask(path, like=present))
+    if not isinstance(present, Slide):
         raise InputError(
             f"criterion {criterion.name} is of the {criterion.modality}, which this case has not; leave it"
         )
@@ -159,8 +159,8 @@ def outline(criterion: Criterion, path: Path, case: Case) -> Outline:
 
 def _polygons(path: Path, kind: str | None) -> tuple[tuple[Ring, ...], ...]:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        features = told["features"] if isinstance(told, dict) and "features" in told else told
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        features = summary["features"] if isinstance(summary, dict) and "features" in summary else summary
         features = [features] if isinstance(features, dict) else features
         found = []
         for feature in features:

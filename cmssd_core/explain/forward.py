@@ -15,7 +15,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from cmssd_core.cases import neighbours
+from cmssd_core.batches import device_of, repeat_batch
+from cmssd_core.cases.tensors import neighbours
 from cmssd_core.explain import targets
 from cmssd_core.explain.targets import Target
 from cmssd_core.models.base import Model
@@ -39,10 +40,10 @@ class Bridge:
         if model.training:
             raise ValueError("a model is explained as it predicts: call eval() first")
         self.model, self.batch, self.target = model, batch, target
-        there = [name for name in model.needs if name in batch.inputs and bool(batch.present[name].any())]
-        if not there:
+        available = [name for name in model.needs if name in batch.inputs and bool(batch.present[name].any())]
+        if not available:
             raise InputError("a case came with nothing that this model reads; add the missing file")
-        self.names = tuple(there)
+        self.names = tuple(available)
         self.cases = len(batch.ids)
         self.real = {name: batch.valid[name] & batch.present[name][:, None] for name in self.names}
         self.whole_volume = False
@@ -53,7 +54,7 @@ class Bridge:
             given["mri"] = centre.contiguous() if self.whole_volume else given["mri"]
         self.inputs = tuple(given[name] for name in self.names)
         region = target.region
-        self.region = None if region is None else torch.tensor(region, device=batch.spacing_mm.device)
+        self.region = None if region is None else torch.tensor(region, device=device_of(batch))
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """Inputs (copy * case, ...) in the order of `names` -> the target (copy * case,)."""
@@ -69,27 +70,15 @@ class Bridge:
         if rest or not copies:
             raise ValueError(f"{len(inputs[0])} rows came for a batch of {self.cases}; expected whole copies of it")
 
-        def repeated(tensor: Tensor) -> Tensor:
-            return tensor if copies == 1 else tensor.repeat(copies, *[1] * (tensor.ndim - 1))
-
-        whole = self.batch
-        valid = {name: repeated(tensor) for name, tensor in whole.valid.items()}
+        whole = repeat_batch(replace(self.batch, inputs={}), copies)
         given = dict(zip(self.names, inputs, strict=True))
         if self.whole_volume:
-            given["mri"] = neighbours(given["mri"], valid["mri"])
-        return replace(
-            whole,
-            ids=whole.ids * copies,
-            inputs=given,
-            valid=valid,
-            present={
-                name: repeated(tensor if name in self.names or name == "site" else torch.zeros_like(tensor))
-                for name, tensor in whole.present.items()
-            },
-            patch_mm=repeated(whole.patch_mm),
-            site_voxel=repeated(whole.site_voxel),
-            spacing_mm=repeated(whole.spacing_mm),
-        )
+            given["mri"] = neighbours(given["mri"], whole.valid["mri"])
+        present = {
+            name: available if name in self.names else torch.zeros_like(available)
+            for name, available in whole.present.items()
+        }
+        return replace(whole, inputs=given, present=present)
 
     def pixels(self) -> int:
         """Pixels of one copy, those of each slice and patch: what time and memory go with."""
@@ -178,8 +167,8 @@ class Remembered(nn.Module):
         self.at += rows
         fresh = [
             row
-            for row, there in enumerate(place)
-            if not all(torch.equal(x[row], y[there]) for x, y in zip(given, reference, strict=True))
+            for row, present in enumerate(place)
+            if not all(torch.equal(x[row], y[present]) for x, y in zip(given, reference, strict=True))
         ]
         self.asked += len(fresh)
         if len(fresh) == rows:

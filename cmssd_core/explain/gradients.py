@@ -11,7 +11,7 @@ from captum.attr import IntegratedGradients
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cmssd_core.confidence import ENCODERS
+from cmssd_core.cases.modalities import MODALITIES
 from cmssd_core.explain.baselines import path_start
 from cmssd_core.explain.forward import Bridge, Tap, clone
 from cmssd_core.explain.memory import Slopes
@@ -138,7 +138,11 @@ def smoothgrad(question: Question) -> Found:
     bridge, settings = question.bridge, question.settings
     slopes = Slopes(bridge, memory_mb=settings.memory_mb)
     rng = torch.Generator().manual_seed(settings.seed)
-    noise = [{"mri": settings.noise_mri, "he": settings.noise_he}[name] for name in bridge.names]
+    spreads = {"mri": settings.noise_mri, "he": settings.noise_he}
+    for name in bridge.names:
+        if name not in spreads:
+            raise InputError(f"noise is not offered for {MODALITIES[name].label}; choose another method")
+    noise = [spreads[name] for name in bridge.names]
     total = tuple(torch.zeros_like(x) for x in bridge.inputs)
     done = 0
     while done < settings.samples:
@@ -157,8 +161,8 @@ def smoothgrad(question: Question) -> Found:
         question.tell(done / settings.samples, f"gradients of noisy copies, {done} of {settings.samples}")
     with torch.no_grad():
         value = bridge(*bridge.inputs)
-    said = f"{settings.samples} noisy copies (MRI {settings.noise_mri:g} z-scores, H&E {settings.noise_he:g} of white)"
-    return Found(maps=as_maps(bridge.names, total), value=value, effort=said)
+    words = f"{settings.samples} noisy copies (MRI {settings.noise_mri:g} z-scores, H&E {settings.noise_he:g} of white)"
+    return Found(maps=as_maps(bridge.names, total), value=value, effort=words)
 
 
 def gradcam(question: Question) -> Found:
@@ -194,20 +198,20 @@ def gradcam(question: Question) -> Found:
         large = large.unflatten(0, given.shape[:2]) * bridge.real[name][:, :, None, None, None]
         found[name] = large if name == "mri" else large.squeeze(2)
     sizes = ", ".join(
-        f"{NAMES[name]} {maps[0].shape[-2]} x {maps[0].shape[-1]} cells" for name, maps in kept.items() if maps
+        f"{MODALITIES[name].label} {maps[0].shape[-2]} x {maps[0].shape[-1]} cells"
+        for name, maps in kept.items()
+        if maps
     )
     return Found(maps=found, value=value.detach(), effort=f"one pass there and back; {sizes}")
 
 
-NAMES = {"mri": "MRI", "he": "H&E"}
-
-
 def _layer(bridge: Bridge, name: str) -> str:
     """The path of the last part of a branch that still gives maps: the encoder, or its trunk where it gives vectors."""
-    path = ENCODERS[name]
-    encoder: nn.Module | None = bridge.model._modules.get(path)
-    if encoder is None:
-        raise InputError(f"this model has no {NAMES[name]} branch with maps of its own; choose another method")
+    path = bridge.model.encoders.get(name)
+    if path is None:
+        label = MODALITIES[name].label
+        raise InputError(f"this model has no {label} branch with maps of its own; choose another method")
+    encoder = bridge.model.get_submodule(path)
     rows = next(x for n, x in zip(bridge.names, bridge.inputs, strict=True) if n == name)[:1, :1]
     with torch.no_grad():
         batch = bridge.batch.inputs[name][:1, :1]

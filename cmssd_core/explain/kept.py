@@ -6,12 +6,12 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
-from cmssd_core import store as storage
 from cmssd_core.config import Settings
 from cmssd_core.explain.criteria import Outline
 from cmssd_core.explain.question import ExplainSettings
 from cmssd_core.explain.targets import Target
-from cmssd_core.inference import PIPELINE, Predictor
+from cmssd_core.inference.predict import PIPELINE, Predictor
+from cmssd_core.machine import store as storage
 from cmssd_core.types import Attribution, Case, Share, Slide, Volume
 
 EXPLAINED = 1  # part of every content key; raised when the same question would get another answer
@@ -47,22 +47,24 @@ def key(
     )
 
 
-def keep(store: storage.Store, key: str, told: Attribution) -> Attribution:
+def keep(store: storage.Store, key: str, summary: Attribution) -> Attribution:
     """Keeps an answer; where the disk refuses, the answer says so."""
-    arrays: dict[str, storage.Array] = {f"maps/{name}": values for name, values in told.maps.items()}
-    arrays |= {f"inputs/{name}": values for name, values in told.inputs.items() if values is not told.maps.get(name)}
-    if told.patch_xy is not None:
-        arrays["patch_xy"] = told.patch_xy
-    meta = {name: value for name, value in vars(told).items() if name not in ARRAYS}
-    meta |= {"shares": [asdict(share) for share in told.shares], "notes": list(told.notes)}
+    arrays: dict[str, storage.Array] = {f"maps/{name}": values for name, values in summary.maps.items()}
+    arrays |= {
+        f"inputs/{name}": values for name, values in summary.inputs.items() if values is not summary.maps.get(name)
+    }
+    if summary.patch_xy is not None:
+        arrays["patch_xy"] = summary.patch_xy
+    meta = {name: value for name, value in vars(summary).items() if name not in ARRAYS}
+    meta |= {"shares": [asdict(share) for share in summary.shares], "notes": list(summary.notes)}
     try:
         store.put(key, arrays=arrays, meta=meta)
     except storage.StoreError as problem:
-        return replace(told, notes=(*told.notes, f"this answer could not be kept for next time: {problem}"))
-    return told
+        return replace(summary, notes=(*summary.notes, f"this answer could not be kept for next time: {problem}"))
+    return summary
 
 
-def found(store: storage.Store, key: str, case: Case) -> Attribution | None:
+def load_attribution(store: storage.Store, key: str, case: Case) -> Attribution | None:
     """The answer as it was kept, None where there is none or another version wrote it."""
     # An entry that an older version wrote may lack a field: then it is no answer.
     with contextlib.suppress(storage.StoreError, KeyError, TypeError):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
 from cmssd_core.explain.forward import Bridge, clone
+from cmssd_core.explain.targets import Target
 from cmssd_core.models.base import Model
 
 
@@ -26,6 +28,22 @@ class Thrifty(nn.Module):
         return torch.cat([checkpoint(self.inner, *part, use_reentrant=False) for part in parts])
 
 
+def _first(name: str, geometry: Tensor) -> Tensor:
+    """The geometry of one case with one patch and no biopsy site."""
+    if name == "mri.site_known":
+        return torch.zeros_like(geometry[:1])
+    return geometry[:1, :1] if name == "he.patch_mm" else geometry[:1]
+
+
+def _light_target(bridge: Bridge) -> Target:
+    """A target that reads the whole network on one slice and one patch."""
+    if "malignant" in bridge.model.tasks:
+        return Target("malignant")
+    if bridge.target.region is None:
+        return bridge.target
+    return replace(bridge.target, region=np.ones((1, *bridge.target.region.shape[1:]), dtype=bool))
+
+
 def bytes_a_pixel(bridge: Bridge) -> float:
     """What a forward pass with gradients keeps, for each pixel of its slices and patches: measured on one of each."""
     whole = bridge.batch
@@ -34,12 +52,10 @@ def bytes_a_pixel(bridge: Bridge) -> float:
         ids=whole.ids[:1],
         inputs={name: whole.inputs[name][:1, :1] for name in bridge.names},
         valid={name: torch.ones_like(valid[:1, :1]) for name, valid in whole.valid.items()},
-        present={name: there[:1] & (name != "site") for name, there in whole.present.items()},
-        patch_mm=whole.patch_mm[:1, :1],
-        site_voxel=whole.site_voxel[:1],
-        spacing_mm=whole.spacing_mm[:1],
+        present={name: available[:1] for name, available in whole.present.items()},
+        geometry={name: _first(name, value) for name, value in whole.geometry.items()},
     )
-    one = Bridge(bridge.model, small, replace(bridge.target, name="malignant", region=None))
+    one = Bridge(bridge.model, small, _light_target(bridge))
     kept: dict[int, int] = {}
 
     def weigh(tensor: Tensor) -> Tensor:

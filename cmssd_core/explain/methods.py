@@ -9,17 +9,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from cmssd_core import store as storage
-from cmssd_core.cases import collate, prepare
+from cmssd_core.batches import device_of, move_batch
+from cmssd_core.cases.collate import collate
+from cmssd_core.cases.prepare import prepare
 from cmssd_core.config import Settings
 from cmssd_core.config import settings as default_settings
 from cmssd_core.explain import ablation, gradients, kept, occlusion, superpixels
 from cmssd_core.explain.criteria import Outline, mark
 from cmssd_core.explain.forward import Bridge
-from cmssd_core.explain.placing import placed, region_on
+from cmssd_core.explain.placing import place_maps, region_on
 from cmssd_core.explain.question import ExplainSettings, Found, Mark, Progress, Question
 from cmssd_core.explain.targets import Target
-from cmssd_core.inference import Predictor, moved
+from cmssd_core.inference.predict import Predictor
+from cmssd_core.machine import store as storage
 from cmssd_core.models.base import Model
 from cmssd_core.types import Attribution, Batch, Case, InputError, frozen
 
@@ -136,11 +138,11 @@ def explain(
     settings, program, target = settings or ExplainSettings(), program or default_settings(), target or Target()
     tell = progress or (lambda share, what: None)
     started = time.perf_counter()
-    kind = chosen(method)
+    kind = choose_method(method)
     key = None
     if store is not None and isinstance(asked, Case) and isinstance(predictor, Predictor):
         key = kept.key(asked, predictor, method, target, settings, criteria, program)
-        known = kept.found(store, key, asked)
+        known = kept.load_attribution(store, key, asked)
         if known is not None:
             return replace(known, seconds=round(time.perf_counter() - started, 3))
     model = predictor.model if isinstance(predictor, Predictor) else predictor
@@ -155,14 +157,16 @@ def explain(
     else:
         batch = asked
         if len(batch.ids) != 1:
-            raise ValueError(f"a batch of {len(batch.ids)} cases came; explain takes one, `found` takes several")
-    answer = found(batch, model, method, target, settings=settings, progress=tell, marks=marks)
+            raise ValueError(
+                f"a batch of {len(batch.ids)} cases came; explain takes one, `explain_batch` takes several"
+            )
+    answer = explain_batch(batch, model, method, target, settings=settings, progress=tell, marks=marks)
     tell(0.97, "placing the maps on the images")
     inputs = {
         name: frozen(np.ascontiguousarray(values[0].float().cpu().numpy())) for name, values in answer.maps.items()
     }
-    where = placed(inputs, asked if isinstance(asked, Case) else None, prepared)
-    told = Attribution(
+    where = place_maps(inputs, asked if isinstance(asked, Case) else None, prepared)
+    summary = Attribution(
         case_id=batch.ids[0],
         model_id=predictor.model_id if isinstance(predictor, Predictor) else f"{type(model).__name__.lower()}-unsaved",
         trained=predictor.trained if isinstance(predictor, Predictor) else "unknown",
@@ -186,12 +190,12 @@ def explain(
         seconds=round(time.perf_counter() - started, 3),
     )
     if key is not None and store is not None:
-        told = kept.keep(store, key, told)
+        summary = kept.keep(store, key, summary)
     tell(1.0, "done")
-    return told
+    return summary
 
 
-def found(
+def explain_batch(
     batch: Batch,
     model: Model,
     method: str = "integrated_gradients",
@@ -202,16 +206,16 @@ def found(
     marks: tuple[Mark, ...] = (),
 ) -> Found:
     """The same for all cases of a Batch at once, as tensors with the case first: what an audit asks."""
-    kind = chosen(method)
+    kind = choose_method(method)
     with torch.inference_mode(False):
-        bridge = Bridge(model, moved(batch, next(model.parameters()).device), target or Target())
+        bridge = Bridge(model, move_batch(batch, next(model.parameters()).device), target or Target())
         tell = progress or (lambda share, what: None)
-        marks = tuple(replace(one, mask=one.mask.to(bridge.batch.spacing_mm.device)) for one in marks)
+        marks = tuple(replace(one, mask=one.mask.to(device_of(bridge.batch))) for one in marks)
         return kind.run(Question(bridge, settings or ExplainSettings(), tell, marks))
 
 
-def chosen(method: str) -> Method:
+def choose_method(method: str) -> Method:
     """A row of METHODS. Raises InputError where there is none of that name."""
     if method not in METHODS:
-        raise InputError(f"method {method!r} came, expected one of {', '.join(METHODS)}; choose one of these")
+        raise InputError(f"method {method!r} came, expected one of {', '.join(METHODS)}; choose one of these", "method")
     return METHODS[method]

@@ -9,14 +9,15 @@ from math import factorial
 
 import torch
 
+from cmssd_core.cases.collate import hide_modalities
+from cmssd_core.cases.modalities import MODALITIES
 from cmssd_core.models.base import Model
 from cmssd_core.types import Batch, InputError
 
 Coalition = frozenset[str]
 
-LABELS = {"mri": "MRI", "he": "H&E slide"}
-#: What the model is given where a coalition lacks a modality it cannot do without, in words.
-BLANKS = {"mri": "an MRI without any contrast (all zeros)", "he": "empty glass (white patches)"}
+#: What the model is given where a coalition lacks a modality it cannot do without: the value of every pixel, in words.
+BLANKS = {"mri": (0.0, "an MRI without any contrast (all zeros)"), "he": (1.0, "empty glass (white patches)")}
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,8 @@ def modality_shares(
     """
     if len(batch.ids) != 1:
         raise InputError(f"shares of {len(batch.ids)} cases at once came, expected one case; ask for one at a time")
+    if "malignant" not in model.tasks:
+        raise InputError("shares of modalities are shares in the logit of malignancy, which this model does not judge")
     players = [name for name in model.needs if bool(batch.present[name].all())]
     coalitions = [frozenset(chosen) for size in range(len(players) + 1) for chosen in combinations(players, size)]
     values: dict[Coalition, float] = {}
@@ -93,49 +96,38 @@ def modality_shares(
                 before_each(done / len(coalitions))
             blank = _blank(model, players, coalition)
             for name in blank:
-                blanked.setdefault(name, []).append(" and ".join(LABELS[p] for p in players if p in coalition))
-            given = _given(batch, coalition, blank)
-            values[coalition] = float(model(given).malignant_logit[0].double())
+                blanked.setdefault(name, []).append(
+                    " and ".join(MODALITIES[p].label for p in players if p in coalition)
+                )
+            given = _given(model, batch, coalition, blank)
+            values[coalition] = float(model(given).heads["malignant"][0].double())
     phi = shapley(values)
     total = sum(abs(value) for value in phi.values())
     share = {name: abs(value) / total for name, value in phi.items()} if total > 0 else None
     words = ["a missing modality is the model's own missing input"]
     for name, whens in blanked.items():
         when = " and ".join("with nothing" if not given else f"with the {given} alone" for given in whens)
-        words.append(f"{when}, which the model refuses, it gets {BLANKS[name]}")
+        words.append(f"{when}, which the model refuses, it gets {BLANKS[name][1]}")
     if blanked:
         words.append("such a blank is unlike anything in training, so read the order of the shares, not their size")
     return ModalityShares(values, phi, share, interactions(values), "; ".join(words))
 
 
-def without(batch: Batch, *names: str) -> Batch:
-    """The batch as it would be had its cases come without these modalities."""
-    cases = len(batch.ids)
-    out = batch
-    for name in names:
-        hidden = torch.zeros(cases, 1, dtype=torch.bool, device=batch.spacing_mm.device)
-        out = replace(
-            out,
-            inputs={key: value for key, value in out.inputs.items() if key != name},
-            valid={**out.valid, name: hidden},
-            present={**out.present, name: hidden[:, 0], "site": hidden[:, 0]},
-            site_voxel=torch.zeros_like(out.site_voxel),
-        )
-        if name == "he":
-            out = replace(out, patch_mm=out.patch_mm.new_zeros(cases, 1, 2))
-        if name == "mri":
-            out = replace(out, spacing_mm=torch.ones_like(out.spacing_mm))
-    return out
-
-
 def _blank(model: Model, players: list[str], coalition: Coalition) -> tuple[str, ...]:
     """The modalities that must be there for the model to answer, and are not in the coalition."""
     must = [name for name in players if name not in model.optional and name not in coalition]
-    return tuple(must or (players[:1] if not coalition else ()))
+    blank = tuple(must or (players[:1] if not coalition else ()))
+    for name in blank:
+        if name not in BLANKS:
+            raise InputError(
+                f"shares are not offered for {MODALITIES[name].label}, which this model cannot do without: nothing "
+                "stands for its absence"
+            )
+    return blank
 
 
-def _given(batch: Batch, coalition: Coalition, blank: tuple[str, ...]) -> Batch:
-    kept = without(batch, *(name for name in batch.inputs if name not in coalition and name not in blank))
-    fill = {"mri": 0.0, "he": 1.0}
-    inputs = {name: torch.full_like(x, fill[name]) if name in blank else x for name, x in kept.inputs.items()}
+def _given(model: Model, batch: Batch, coalition: Coalition, blank: tuple[str, ...]) -> Batch:
+    hidden = [name for name in batch.inputs if name not in coalition and name not in blank]
+    kept = hide_modalities(batch, model.spec, *hidden)
+    inputs = {name: torch.full_like(x, BLANKS[name][0]) if name in blank else x for name, x in kept.inputs.items()}
     return replace(kept, inputs=inputs)

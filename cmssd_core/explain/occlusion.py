@@ -102,8 +102,8 @@ class Occluder:
 
 def rowwise(model: Model) -> tuple[str, ...]:
     """Parts of a model that give one answer for each image row they take, and cost most of its time."""
-    there = {path for path, _ in model.named_modules()}
-    return (*heavy(model), *(path for path in ("damage_mri.texture", "damage_he.texture") if path in there))
+    present = {path for path, _ in model.named_modules()}
+    return (*heavy(model), *(path for path in ("damage_mri.texture", "damage_he.texture") if path in present))
 
 
 def occlusion(question: Question) -> Found:
@@ -111,21 +111,21 @@ def occlusion(question: Question) -> Found:
     bridge, settings = question.bridge, question.settings
     covers, words = fill(bridge, settings)
     occluder = Occluder(question)
-    laid = {
+    overlay = {
         name: windows(name, (*x.shape[1:],), settings)
         for name, x in zip(bridge.names, bridge.inputs, strict=True)
         if name in question.wanted()
     }
-    total, done = sum(len(some) for some, _ in laid.values()), 0
+    total, done = sum(len(some) for some, _ in overlay.values()), 0
     maps: dict[str, Tensor] = {}
     for name, given, cover in zip(bridge.names, bridge.inputs, covers, strict=True):
-        if name not in laid:
+        if name not in overlay:
             continue
         # One value a pixel, whatever its contrast or colour: all of them are covered together.
         lost = given.new_zeros(*given.shape[:2], *given.shape[-2:])
         seen = torch.zeros_like(lost)
         at_once = question.copies((name,))
-        for some in _grouped(laid[name][0], at_once):
+        for some in _grouped(overlay[name][0], at_once):
             rows = []
             for window in some:
                 row = given.clone()
@@ -139,7 +139,7 @@ def occlusion(question: Question) -> Found:
             question.tell(done / total, f"covering windows, {done} of {total}")
         mean = lost / seen.clamp(min=1)
         maps[name] = mean[:, :, None] if name == "mri" else mean
-    effort = "; ".join(f"{LABELS[name]}: {said}" for name, (_, said) in laid.items())
+    effort = "; ".join(f"{LABELS[name]}: {text}" for name, (_, text) in overlay.items())
     return Found(maps=maps, value=occluder.value, effort=effort, baseline=words)
 
 

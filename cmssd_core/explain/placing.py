@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import map_coordinates
 
-from cmssd_core.mri.mask import place
-from cmssd_core.mri.prepare import onto
 from cmssd_core.types import Affine, BoolArray, Case, FloatArray, InputError, PatchBag, Volume, frozen
+from cmssd_core.volume.mask import place
+from cmssd_core.volume.prepare import onto
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +24,7 @@ class Place:
     patch_size_px: float | None
 
 
-def placed(inputs: Mapping[str, FloatArray], case: Case | None, prepared: Case | None) -> Place:
+def place_maps(inputs: Mapping[str, FloatArray], case: Case | None, prepared: Case | None) -> Place:
     """Maps with the shapes of a case's inputs, "mri" (slice, contrast, y, x) and "he" (patch, y, x), put back."""
     maps: dict[str, FloatArray] = {}
     affine = xy = size = None

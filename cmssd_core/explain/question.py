@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from cmssd_core.batches import select_case
 from cmssd_core.explain.forward import Bridge
-from cmssd_core.types import Batch, Share
+from cmssd_core.types import Share
 
 Progress = Callable[[float, str], None]
 BYTES_A_PIXEL = 1500  # what a forward without gradient needs at most, for each pixel of a slice or a patch
@@ -126,7 +127,7 @@ def one_by_one(question: Question, run: Callable[[Question], Found]) -> Found:
         return run(question)
     answers = []
     for case in range(cases):
-        bridge = Bridge(question.bridge.model, only(question.bridge.batch, case), question.bridge.target)
+        bridge = Bridge(question.bridge.model, select_case(question.bridge.batch, case), question.bridge.target)
         marks = tuple(replace(mark, mask=mark.mask[case : case + 1]) for mark in question.marks)
 
         def tell(share: float, what: str, case: int = case) -> None:
@@ -153,22 +154,4 @@ def one_by_one(question: Question, run: Callable[[Question], Found]) -> Found:
         gap=joined("gap"),
         shares=tuple(shares for one in answers for shares in one.shares),
         notes=first.notes,
-    )
-
-
-def only(batch: Batch, case: int) -> Batch:
-    """One case of a batch, as a batch."""
-    row = slice(case, case + 1)
-
-    def cut(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: tensor[row] for name, tensor in tensors.items()}
-
-    return Batch(
-        batch.ids[row],
-        cut(batch.inputs),
-        cut(batch.valid),
-        cut(batch.present),
-        batch.patch_mm[row],
-        batch.site_voxel[row],
-        batch.spacing_mm[row],
     )

@@ -27,7 +27,7 @@ def spearman(a: Map, b: Map) -> float | None:
     return float(np.corrcoef(first, second)[0, 1])
 
 
-def scrambled(model: Net, *, seed: int) -> Net:
+def scramble_weights(model: Net, *, seed: int) -> Net:
     """A copy of the model whose every tensor keeps its values in another order: what the network is, untrained."""
     copy = deepcopy(model)
     rng = torch.Generator().manual_seed(seed)

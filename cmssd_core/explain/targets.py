@@ -22,24 +22,24 @@ class Kind:
     regional: bool = False
 
 
-def _map(name: str) -> Callable[[ModelOutput], Tensor | None]:
+def _head(name: str, *, sign: int = 1) -> Callable[[ModelOutput], Tensor | None]:
     def read(output: ModelOutput) -> Tensor | None:
-        own = {"tumour": output.tumour_logits, "bone": output.bone_logits}
-        return own[name] if name in own else output.auxiliary.get(name)
+        head = output.heads.get(name, output.also.get(name))
+        return head if head is None or sign == 1 else sign * head
 
     return read
 
 
 #: What may be explained. Logits, not probabilities: a sigmoid that saturates has no gradient left to share out.
 TARGETS: dict[str, Kind] = {
-    "malignant": Kind("malignancy", "logit", lambda output: output.malignant_logit),
-    "benign": Kind("benign", "logit", lambda output: -output.malignant_logit),
-    "severity": Kind("severity", "percent", lambda output: output.severity_pct),
-    "hazard": Kind("log hazard", "log hazard", lambda output: output.log_hazard),
-    "tumour": Kind("tumour map", "mean logit in the region", _map("tumour"), regional=True),
-    "bone": Kind("bone map", "mean logit in the region", _map("bone"), regional=True),
-    "lesion": Kind("lesion map", "mean logit in the region", _map("lesion"), regional=True),
-    "destruction": Kind("map of destroyed cortex", "mean logit in the region", _map("destruction"), regional=True),
+    "malignant": Kind("malignancy", "logit", _head("malignant")),
+    "benign": Kind("benign", "logit", _head("malignant", sign=-1)),
+    "severity": Kind("severity", "percent", _head("severity_pct")),
+    "hazard": Kind("log hazard", "log hazard", _head("risk")),
+    "tumour": Kind("tumour map", "mean logit in the region", _head("tumour"), regional=True),
+    "bone": Kind("bone map", "mean logit in the region", _head("bone"), regional=True),
+    "lesion": Kind("lesion map", "mean logit in the region", _head("lesion"), regional=True),
+    "destruction": Kind("map of destroyed cortex", "mean logit in the region", _head("destruction"), regional=True),
 }
 
 
@@ -56,9 +56,13 @@ class Target:
 
     def __post_init__(self) -> None:
         if self.name not in TARGETS:
-            raise InputError(f"target {self.name!r} came, expected one of {', '.join(TARGETS)}; choose one of these")
+            raise InputError(
+                f"target {self.name!r} came, expected one of {', '.join(TARGETS)}; choose one of these", "target"
+            )
         if TARGETS[self.name].regional and (self.region is None or not self.region.any()):
-            raise InputError(f"the {TARGETS[self.name].label} came without a region; draw one on the MRI first")
+            raise InputError(
+                f"the {TARGETS[self.name].label} came without a region; draw one on the MRI first", "target"
+            )
         if not TARGETS[self.name].regional and self.region is not None:
             raise InputError(f"a region came for {TARGETS[self.name].label}, which is of the whole case; leave it out")
 

@@ -12,14 +12,15 @@ Where the paper is silent we decided:
 - Equation 4 needs A_bone, so the decoder has a second map: the envelope of the affected bone.
 - Tumour means malignant tumour. Whether tissue is malignant is a statement about the patient, not about a voxel, so
   the decoder maps the lesion, benign or malignant, and P(tumour here) = P(lesion here) P(malignant).
-- Section 3.7 says that the gate turns to the MRI where the slide is damaged. Group-normalised features hardly show
-  damage, so the concatenation of equation 2 has two more channels: how damaged either input looks (blocks/damage.py).
+- Section 3.7 says that the gate turns to the MRI where the slide is damaged; what that takes is an option that every
+  size switches on (CMSSDConfig.damage, models/damage.py). Without it equations 2 and 3 are what stands here.
 - The malignancy head reads the fused vector pooled over all slices and two signs a radiologist measures on the maps:
   how sure the decoder is of destroyed cortex, and of lesion outside the bone, where it is surest (`signs`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -27,34 +28,31 @@ import torch
 from torch import Tensor, nn
 
 from cmssd_core.blocks.branches import head, judge
-from cmssd_core.blocks.damage import Damage, damages, shown
 from cmssd_core.blocks.encoders import HEEncoder, MRIEncoder
 from cmssd_core.blocks.layers import AttentionPool, Trunk
 from cmssd_core.blocks.maps import SIGNS, Decoder, decode, finish, signs
-from cmssd_core.blocks.passes import (
-    NEIGHBOURS,
-    check_present,
-    encode_bag,
-    encode_slices,
-    flat_slices,
-    pool_cells,
-)
-from cmssd_core.models.base import InputSpec, Model
+from cmssd_core.blocks.passes import NEIGHBOURS, encode_bag, encode_slices, flat_slices, pool_cells, real_patches
+from cmssd_core.models import damage
+from cmssd_core.models.base import Model, check_present
+from cmssd_core.models.spec import PatchSpec, Spec, VolumeSpec, contrasts_of
 from cmssd_core.types import Batch, ModelOutput
 
 STRIDE = 4  # of the grid on which the modalities meet
-LEAN = 1.5  # how much a wholly damaged input moves the logit of the gate when training starts
 
 
 @dataclass(frozen=True, kw_only=True)
 class CMSSDConfig:
-    """Widths of one size of the network; the code is the same for all."""
+    """Widths of one size of the network; the code is the same for all.
+
+    damage: whether the gate is told how damaged either input looks (models/damage.py).
+    """
 
     mri_widths: tuple[int, int, int, int]
     he_widths: tuple[int, int, int, int]
     depths: tuple[int, int, int, int]
     fused: int  # channels of F_MRI, F_H&E and F_fused
     decoder: tuple[int, int, int]  # channels at strides 4, 2, 1
+    damage: bool = False
 
 
 CONFIGS = {
@@ -64,6 +62,7 @@ CONFIGS = {
         depths=(2, 2, 2, 2),
         fused=128,
         decoder=(104, 64, 16),
+        damage=True,
     ),
     "compact": CMSSDConfig(
         mri_widths=(24, 48, 80, 128),
@@ -71,6 +70,7 @@ CONFIGS = {
         depths=(2, 2, 2, 2),
         fused=64,
         decoder=(64, 32, 16),
+        damage=True,
     ),
     "tiny": CMSSDConfig(  # trains in minutes: for tests of the audit, not for patients
         mri_widths=(8, 12, 16, 24),
@@ -78,12 +78,13 @@ CONFIGS = {
         depths=(1, 1, 1, 1),
         fused=16,
         decoder=(12, 8, 8),
+        damage=True,
     ),
 }
-SPECS = {
-    "reference": InputSpec(mri_px=256, mri_spacing_mm=1.0, patch_px=256, patch_mpp=1.0),
-    "compact": InputSpec(mri_px=128, mri_spacing_mm=1.5, patch_px=128, patch_mpp=1.0),
-    "tiny": InputSpec(contrasts=("t1", "t2"), mri_px=64, mri_spacing_mm=3.0, patch_px=64, patch_mpp=2.0),
+SPECS: dict[str, Spec] = {
+    "reference": {"mri": VolumeSpec(px=256, spacing_mm=1.0), "he": PatchSpec(px=256, mpp=1.0)},
+    "compact": {"mri": VolumeSpec(px=128, spacing_mm=1.5), "he": PatchSpec(px=128, mpp=1.0)},
+    "tiny": {"mri": VolumeSpec(contrasts=("t1", "t2"), px=64, spacing_mm=3.0), "he": PatchSpec(px=64, mpp=2.0)},
 }
 
 
@@ -109,16 +110,17 @@ class PatchToRegion(nn.Module):
         cases, _, width = vectors.shape
         slices, height, cols = shape
         everywhere = pooled[:, None, :, None, None].expand(cases, slices, width, height, cols)
-        if not bool(batch.present["site"].any()):
+        if not bool(batch.geometry["mri.site_known"].any()):
             return everywhere
-        moved_mm = batch.patch_mm @ self.matrix.T + self.shift_mm  # (case, patch, 2) as x, y
-        site_yx = batch.site_voxel[:, None, 1:]
-        yx = (site_yx + moved_mm.flip(-1) / batch.spacing_mm[:, None, None] + 0.5) / STRIDE - 0.5
+        moved_mm = batch.geometry["he.patch_mm"] @ self.matrix.T + self.shift_mm  # (case, patch, 2) as x, y
+        site_voxel, spacing_mm = batch.geometry["mri.site_voxel"], batch.geometry["mri.spacing_mm"]
+        site_yx = site_voxel[:, None, 1:]
+        yx = (site_yx + moved_mm.flip(-1) / spacing_mm[:, None, None] + 0.5) / STRIDE - 0.5
         corner = yx.floor()
         part = yx - corner
         local = yx.new_zeros(cases, height * cols, width)  # fp32 whatever the encoders ran in
         weight = yx.new_zeros(cases, height * cols, 1)
-        usable = batch.valid["he"] & (batch.present["site"] & batch.present["he"])[:, None]
+        usable = batch.valid["he"] & (batch.geometry["mri.site_known"] & batch.present["he"])[:, None]
         for dy in (0, 1):
             for dx in (0, 1):
                 y, x = corner[..., 0] + dy, corner[..., 1] + dx
@@ -132,31 +134,28 @@ class PatchToRegion(nn.Module):
         at_site = cover * local / weight.clamp(min=1e-6) + (1 - cover) * pooled[:, None]
         at_site = at_site.transpose(1, 2).reshape(cases, 1, width, height, cols)
         index = torch.arange(slices, device=vectors.device)
-        here = (index[None] == batch.site_voxel[:, :1].round()) & batch.present["site"][:, None]
+        here = (index[None] == site_voxel[:, :1].round()) & batch.geometry["mri.site_known"][:, None]
         return torch.where(here[:, :, None, None, None], at_site, everywhere)
 
 
 class CrossModalGate(nn.Module):
     """Equations 2 and 3: one attention map from the concatenation, and the sum it weights.
 
-    Beside the paper's two feature maps the concatenation holds how damaged the MRI and the slide look.
+    beside: channels that the concatenation holds besides the paper's two feature maps; none in the paper.
     """
 
-    def __init__(self, fused: int) -> None:
+    def __init__(self, fused: int, *, beside: int = 0) -> None:
         super().__init__()
-        self.w_cross = nn.Conv2d(2 * fused + 2, 1, 3, padding=1)
+        self.w_cross = nn.Conv2d(2 * fused + beside, 1, 3, padding=1)
         # Start at alpha = 0.88 everywhere, whatever the size of the features: maps are learned through the MRI, and
         # what the slide says of a case still comes through.
-        # It starts out leaning away from what looks damaged.
         nn.init.zeros_(self.w_cross.weight)
-        with torch.no_grad():
-            self.w_cross.weight[:, -2:] = torch.tensor([-LEAN, LEAN]).view(2, 1, 1) / self.w_cross.weight[0, 0].numel()
         if self.w_cross.bias is not None:
             nn.init.constant_(self.w_cross.bias, 2.0)
         self.sigmoid = nn.Sigmoid()
 
-    def forward(self, f_mri: Tensor, f_he: Tensor, damage: Tensor, only: Tensor) -> tuple[Tensor, Tensor]:
-        """F_MRI, F_H&E (n, fused, h, w), damage (n, 2) in [0, 1], only (n,) -> F_fused and alpha_cross.
+    def forward(self, f_mri: Tensor, f_he: Tensor, only: Tensor, beside: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """F_MRI, F_H&E (n, fused, h, w), only (n,), beside (n, channel) -> F_fused and alpha_cross.
 
         F_fused (n, fused, h, w), alpha_cross (n, 1, h, w) in [0, 1].
 
@@ -164,8 +163,10 @@ class CrossModalGate(nn.Module):
         modality there is nothing to weigh, so alpha is `only`: a gate that had to learn this would saturate, and
         then shut out the slide where there are both.
         """
-        damage = damage[:, :, None, None].to(f_mri.dtype).expand(-1, -1, *f_mri.shape[2:])
-        alpha = self.sigmoid(self.w_cross(torch.cat([f_mri, f_he, damage], dim=1)))  # equation 2
+        joined = [f_mri, f_he]
+        if beside is not None:
+            joined.append(beside[:, :, None, None].to(f_mri.dtype).expand(-1, -1, *f_mri.shape[2:]))
+        alpha = self.sigmoid(self.w_cross(torch.cat(joined, dim=1)))  # equation 2
         alpha = torch.where(only.isnan()[:, None, None, None], alpha, only[:, None, None, None].to(alpha.dtype))
         return alpha * f_mri + (1 - alpha) * f_he, alpha  # equation 3
 
@@ -175,45 +176,72 @@ class CMSSD(Model):
 
     needs: ClassVar[tuple[str, ...]] = ("mri", "he")
     optional: ClassVar[tuple[str, ...]] = ("mri", "he")
-    produces: ClassVar[tuple[str, ...]] = ("tumour_logits", "bone_logits", "malignant_logit", "severity_pct")
+    tasks: ClassVar[tuple[str, ...]] = ("tumour", "bone", "malignant", "severity_pct")
     sizes: ClassVar[tuple[str, ...]] = tuple(CONFIGS)
-    judges_damage: ClassVar[bool] = True
+    encoders: ClassVar[Mapping[str, str]] = {"mri": "phi_mri", "he": "phi_he"}
+    fused: ClassVar[str | None] = "pool_fused"
+    slow: ClassVar[tuple[str, ...]] = ("phi_he.", "gate.")  # they burst or saturate at rates the MRI needs
+    undecayed: ClassVar[tuple[str, ...]] = ("mapping.",)  # starts where it should stay unless data says otherwise
+    extra_terms: ClassVar[tuple[str, ...]] = ("gate", "damage")
 
-    def __init__(self, size: str = "reference") -> None:
+    def __init__(self, size: str = "reference", *, config: CMSSDConfig | None = None) -> None:
         super().__init__(size)
-        config = CONFIGS[size]
+        config = config or CONFIGS[size]
         self.spec = SPECS[size]
-        channels = NEIGHBOURS * len(self.spec.contrasts)
+        contrasts = len(contrasts_of(SPECS[size]))
+        channels = NEIGHBOURS * contrasts
         self.fused_width = config.fused
         trunk = Trunk(channels, config.mri_widths, config.depths)
         self.phi_mri = MRIEncoder(trunk, config.mri_widths, config.fused)
         self.phi_he = HEEncoder(config.he_widths, config.depths, config.fused)
         self.pool_patches = AttentionPool(config.fused, config.fused // 2)
         self.mapping = PatchToRegion()
-        self.damage_mri, self.damage_he = Damage(len(self.spec.contrasts)), Damage(3)
-        self.gate = CrossModalGate(config.fused)
+        self.damage_mri = damage.Damage(contrasts) if config.damage else None
+        self.damage_he = damage.Damage(3) if config.damage else None
+        self.gate = CrossModalGate(config.fused, beside=damage.CHANNELS if config.damage else 0)
+        if config.damage:
+            damage.lean_away(self.gate.w_cross)
         self.pool_fused = AttentionPool(config.fused, config.fused // 2)
         self.decoder = Decoder(channels, fused=config.fused, widths=config.decoder, context=config.fused)
         self.malignancy = head(2 * config.fused + SIGNS, config.fused)
 
     def fit_start(self, batch: Batch) -> None:
         """Start the H&E projection and the looks for damage on the scale of the batch."""
-        if "he" in batch.inputs:
-            self.phi_he.standardise(batch.inputs["he"].flatten(0, 1))
+        if (patches := real_patches(batch)) is not None:
+            self.phi_he.standardise(patches)
         for name, judge_of in (("mri", self.damage_mri), ("he", self.damage_he)):
-            if (images := shown(batch, name)) is not None:
-                judge_of.fit_start(images)
+            if judge_of is not None and (images := damage.select_images(batch, name)) is not None:
+                judge_of.fit_start(images[batch.valid[name].flatten()])
 
-    def damage(self, batch: Batch) -> Tensor:
-        """How damaged the MRI and the slide look, (case, 2) as logits."""
-        return damages(self.damage_mri, self.damage_he, batch)
+    def judge_damage(self, batch: Batch) -> Tensor | None:
+        """How damaged the MRI and the slide look, (case, 2) as logits; None without the option."""
+        if self.damage_mri is None or self.damage_he is None:
+            return None
+        return damage.damages(self.damage_mri, self.damage_he, batch)
+
+    def part(self, name: str, batch: Batch) -> ModelOutput:
+        """The judgement of damage alone. Raises ValueError for another name, or without the option."""
+        damaged = self.judge_damage(batch) if name == "damage" else None
+        return super().part(name, batch) if damaged is None else ModelOutput(heads={}, also={"damage": damaged})
+
+    def extra_loss(
+        self, output: ModelOutput, batch: Batch, spoilt: Mapping[str, Tensor], *, cases: int
+    ) -> Mapping[str, Tensor]:
+        """Two terms: "gate", which section 3.7 asks of equation 2's mean, and "damage", how well damage is judged."""
+        summary = damage.spoilt_of(spoilt, batch)
+        terms = {}
+        if "cross" in output.attention and bool((batch.present["mri"] & batch.present["he"]).any()):
+            terms["gate"] = damage.gate_term(output.attention["cross"], summary, batch, cases=cases)
+        if "damage" in output.also:
+            terms["damage"] = damage.damage_term(output.also["damage"], summary, batch, cases=cases)
+        return terms
 
     def forward(self, batch: Batch) -> ModelOutput:
         """Section 2 from input to severity. A modality that is missing has zero features (section 3.3).
 
-        Without any MRI in the batch the maps and the severity are None. Raises InputError if a case has neither.
+        Without any MRI in the batch there are no maps and no severity. Raises InputError if a case has neither.
         """
-        check_present(batch, needs=self.needs, optional=self.optional)
+        check_present(batch, self.spec, optional=self.optional)
         flat = flat_slices(batch)
         cases = len(batch.ids)
         slices, height, width = (1, 1, 1)
@@ -223,19 +251,19 @@ class CMSSD(Model):
         f_he = self.mapping(bag.vectors, bag.pooled, batch, (slices, height, width)).flatten(0, 1)
         f_mri = torch.zeros_like(f_he) if flat is None else encode_slices(self.phi_mri, flat, batch)
         only = torch.where(batch.present["mri"] & batch.present["he"], torch.nan, batch.present["mri"].float())
-        damage = self.damage(batch)
-        fused, alpha = self.gate(
-            f_mri, f_he, damage.sigmoid().repeat_interleave(slices, 0), only.repeat_interleave(slices)
-        )
+        damaged = self.judge_damage(batch)
+        beside = None if damaged is None else damaged.sigmoid().repeat_interleave(slices, 0)
+        fused, alpha = self.gate(f_mri, f_he, only.repeat_interleave(slices), beside)
 
         valid = batch.present["he"][:, None] if flat is None else batch.valid["mri"]
         valid = valid | ~batch.present["mri"][:, None]  # without MRI, F_fused still speaks for the slide
         context = pool_cells(self.pool_fused, fused, valid)
         attention = {"patch": bag.weights}
+        also = {} if damaged is None else {"damage": damaged}
         if flat is None:
-            answer = judge(self.malignancy, context)
-            return ModelOutput(None, None, answer, None, attention=attention, damage_logits=damage)
+            return ModelOutput(heads={"malignant": judge(self.malignancy, context)}, attention=attention, also=also)
         maps = decode(self.decoder, fused, context[:, : self.fused_width], flat)
         malignant = judge(self.malignancy, context, signs(maps, batch))
         attention["cross"] = alpha.squeeze(1).unflatten(0, (cases, slices))
-        return replace(finish(maps, malignant, batch, attention=attention), damage_logits=damage)
+        output = finish(maps, malignant, batch, attention=attention)
+        return replace(output, also={**output.also, **also})

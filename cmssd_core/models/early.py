@@ -7,6 +7,7 @@ CM-SSD's. With 1x1 cells the answer does not depend on the grid, so a case witho
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -16,16 +17,10 @@ from cmssd_core.blocks.branches import head, judge
 from cmssd_core.blocks.encoders import HEEncoder, MRIEncoder
 from cmssd_core.blocks.layers import AttentionPool, ConvNormReLU, Trunk
 from cmssd_core.blocks.maps import SIGNS, Decoder, decode, finish, signs
-from cmssd_core.blocks.passes import (
-    NEIGHBOURS,
-    check_present,
-    encode_bag,
-    encode_slices,
-    flat_slices,
-    pool_cells,
-)
-from cmssd_core.models.base import Model
+from cmssd_core.blocks.passes import NEIGHBOURS, encode_bag, encode_slices, flat_slices, pool_cells, real_patches
+from cmssd_core.models.base import Model, check_present
 from cmssd_core.models.cmssd import CONFIGS, SPECS
+from cmssd_core.models.spec import contrasts_of
 from cmssd_core.types import Batch, ModelOutput
 
 
@@ -34,15 +29,18 @@ class Early(Model):
 
     needs: ClassVar[tuple[str, ...]] = ("mri", "he")
     optional: ClassVar[tuple[str, ...]] = ("mri", "he")
-    produces: ClassVar[tuple[str, ...]] = ("tumour_logits", "bone_logits", "malignant_logit", "severity_pct")
+    tasks: ClassVar[tuple[str, ...]] = ("tumour", "bone", "malignant", "severity_pct")
     sizes: ClassVar[tuple[str, ...]] = tuple(CONFIGS)
+    encoders: ClassVar[Mapping[str, str]] = {"mri": "phi_mri", "he": "phi_he"}
+    fused: ClassVar[str | None] = "pool_fused"
+    slow: ClassVar[tuple[str, ...]] = ("phi_he.",)
 
     def __init__(self, size: str = "reference") -> None:
         super().__init__(size)
         config = CONFIGS[size]
         self.spec = SPECS[size]
         self.width = config.fused
-        channels = NEIGHBOURS * len(self.spec.contrasts)
+        channels = NEIGHBOURS * len(contrasts_of(SPECS[size]))
         trunk = Trunk(channels, config.mri_widths, config.depths)
         self.phi_mri = MRIEncoder(trunk, config.mri_widths, self.width)
         self.phi_he = HEEncoder(config.he_widths, config.depths, self.width)
@@ -54,15 +52,15 @@ class Early(Model):
 
     def fit_start(self, batch: Batch) -> None:
         """Start the H&E projection on the scale of the batch's patches, as CM-SSD does."""
-        if "he" in batch.inputs:
-            self.phi_he.standardise(batch.inputs["he"].flatten(0, 1))
+        if (patches := real_patches(batch)) is not None:
+            self.phi_he.standardise(patches)
 
     def forward(self, batch: Batch) -> ModelOutput:
         """A modality that is missing has zero features; without any MRI in the batch there are no maps.
 
         Raises InputError if a case has neither modality.
         """
-        check_present(batch, needs=self.needs, optional=self.optional)
+        check_present(batch, self.spec, optional=self.optional)
         flat = flat_slices(batch)
         bag = encode_bag(self.phi_he, self.pool_patches, batch, width=self.width)
         fused = self._concatenate(None if flat is None else encode_slices(self.phi_mri, flat, batch), bag.pooled)
@@ -71,7 +69,7 @@ class Early(Model):
         context = pool_cells(self.pool_fused, fused, valid)
         attention = {"patch": bag.weights}
         if flat is None:
-            return ModelOutput(None, None, judge(self.malignancy, context), None, attention=attention)
+            return ModelOutput(heads={"malignant": judge(self.malignancy, context)}, attention=attention)
         maps = decode(self.decoder, fused, context[:, : self.width], flat)
         return finish(maps, judge(self.malignancy, context, signs(maps, batch)), batch, attention=attention)
 

@@ -10,6 +10,7 @@ error of the H&E baseline has no counterpart here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -18,8 +19,8 @@ from torch import Tensor, nn
 from cmssd_core.blocks.branches import head, slide_alone
 from cmssd_core.blocks.encoders import standardise
 from cmssd_core.blocks.layers import AttentionPool, ConvNormReLU, norm
-from cmssd_core.blocks.passes import check_present
-from cmssd_core.models.base import Model
+from cmssd_core.blocks.passes import real_patches
+from cmssd_core.models.base import Model, check_present
 from cmssd_core.models.cmssd import SPECS
 from cmssd_core.types import Batch, ModelOutput
 
@@ -126,12 +127,13 @@ class OSNet(Model):
 
     needs: ClassVar[tuple[str, ...]] = ("he",)
     optional: ClassVar[tuple[str, ...]] = ()
-    produces: ClassVar[tuple[str, ...]] = ("malignant_logit",)
+    tasks: ClassVar[tuple[str, ...]] = ("malignant",)
     sizes: ClassVar[tuple[str, ...]] = tuple(WIDTHS)
+    encoders: ClassVar[Mapping[str, str]] = {"he": "phi_he"}
 
     def __init__(self, size: str = "reference") -> None:
         super().__init__(size)
-        self.spec = SPECS[size]
+        self.spec = {name: SPECS[size][name] for name in self.needs}
         widths = WIDTHS[size]
         self.width = widths[-1]
         self.phi_he = OSNetEncoder(widths)
@@ -140,12 +142,13 @@ class OSNet(Model):
 
     def fit_start(self, batch: Batch) -> None:
         """Start the projection on the scale of the batch's patches, as CM-SSD does."""
-        self.phi_he.standardise(batch.inputs["he"].flatten(0, 1))
+        if (patches := real_patches(batch)) is not None:
+            self.phi_he.standardise(patches)
 
     def forward(self, batch: Batch) -> ModelOutput:
         """Malignancy from the slide. Raises InputError if a case has none."""
-        check_present(batch, needs=self.needs, optional=self.optional)
+        check_present(batch, self.spec, optional=self.optional)
         malignant, weights = slide_alone(
             batch, phi_he=self.phi_he, pool=self.pool_patches, malignancy=self.malignancy, width=self.width
         )
-        return ModelOutput(None, None, malignant, None, attention={"patch": weights})
+        return ModelOutput(heads={"malignant": malignant}, attention={"patch": weights})

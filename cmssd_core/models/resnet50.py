@@ -8,6 +8,7 @@ joined top-down, decoded to maps, and pooled over all slices for the malignancy 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,9 +18,10 @@ from cmssd_core.blocks.branches import head, mri_alone
 from cmssd_core.blocks.encoders import MRIEncoder, Widths
 from cmssd_core.blocks.layers import AttentionPool, ConvNormReLU, norm
 from cmssd_core.blocks.maps import SIGNS, Decoder, finish
-from cmssd_core.blocks.passes import NEIGHBOURS, check_present, flat_slices
-from cmssd_core.models.base import Model
+from cmssd_core.blocks.passes import NEIGHBOURS, flat_slices
+from cmssd_core.models.base import Model, check_present
 from cmssd_core.models.cmssd import SPECS
+from cmssd_core.models.spec import contrasts_of
 from cmssd_core.types import Batch, ModelOutput
 
 EXPANSION = 4
@@ -92,14 +94,15 @@ class ResNet50(Model):
 
     needs: ClassVar[tuple[str, ...]] = ("mri",)
     optional: ClassVar[tuple[str, ...]] = ()
-    produces: ClassVar[tuple[str, ...]] = ("tumour_logits", "bone_logits", "malignant_logit", "severity_pct")
+    tasks: ClassVar[tuple[str, ...]] = ("tumour", "bone", "malignant", "severity_pct")
     sizes: ClassVar[tuple[str, ...]] = tuple(CONFIGS)
+    encoders: ClassVar[Mapping[str, str]] = {"mri": "phi_mri"}
 
     def __init__(self, size: str = "reference") -> None:
         super().__init__(size)
         config = CONFIGS[size]
-        self.spec = SPECS[size]
-        channels = NEIGHBOURS * len(self.spec.contrasts)
+        self.spec = {name: SPECS[size][name] for name in self.needs}
+        channels = NEIGHBOURS * len(contrasts_of(SPECS[size]))
         first = EXPANSION * config.base
         widths = (first, 2 * first, 4 * first, 8 * first)
         self.phi_mri = MRIEncoder(ResNet50Trunk(channels, config.base), widths, config.fused)
@@ -109,7 +112,7 @@ class ResNet50(Model):
 
     def forward(self, batch: Batch) -> ModelOutput:
         """Maps and malignancy from the MRI. Raises InputError if a case has none."""
-        check_present(batch, needs=self.needs, optional=self.optional)
+        check_present(batch, self.spec, optional=self.optional)
         flat = flat_slices(batch)
         assert flat is not None  # every case has an MRI
         maps, malignant = mri_alone(

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from cmssd_core.evaluation.metrics import shown
+from cmssd_core.evaluation.figure import format_number
 from cmssd_core.report import page
 from cmssd_core.report.charts import Axis, Series, chart
 
-Told = Mapping[str, Any]
+Record = Mapping[str, Any]
 MODALITIES = {"mri": "MRI", "he": "H&E slide"}
 MEANS = {
     "PASS": "No gate speaks against these maps. It does not prove that the model is right.",
@@ -21,37 +21,34 @@ MEANS = {
 }
 
 
-def render(told: Told, *, made: datetime | None = None) -> str:
+def render(summary: Record, *, made: datetime | None = None) -> str:
     """A self-contained HTML page of what audit.json holds."""
-    from cmssd_core.explain.methods import METHODS
-
-    labels = {name: method.label for name, method in METHODS.items()}
-    verdicts = [{**each, "chart": _controls(each), "own": _own(each)} for each in told["verdicts"]]
-    shared = _shared(told["verdicts"])
+    verdicts = [{**each, "chart": _controls(each), "own": _own(each)} for each in summary["verdicts"]]
+    shared = _shared(summary["verdicts"])
     return page.render(
         "audit.html.j2",
-        a=told,
+        a=summary,
         verdicts=verdicts,
         shared=shared,
-        labels=labels,
+        labels=summary.get("labels", {}),  # an audit.json of an older version has none
         modalities=MODALITIES,
         means=MEANS,
-        shown=shown,
-        readers=_readers(told),
+        shown=format_number,
+        readers=_readers(summary),
         made=made,
     )
 
 
-def _shared(verdicts: Any) -> list[Told]:
+def _shared(verdicts: Any) -> list[Record]:
     """The gates that ask of the model alone: the same in every verdict, so said once."""
     return [g for g in verdicts[0]["gates"] if g["name"].split(" ")[0] in ("G0", "G1")] if verdicts else []
 
 
-def _own(verdict: Told) -> list[Told]:
+def _own(verdict: Record) -> list[Record]:
     return [g for g in verdict["gates"] if g["name"].split(" ")[0] not in ("G0", "G1")]
 
 
-def _controls(verdict: Told) -> str:
+def _controls(verdict: Record) -> str:
     """Enrichment of the map on the criterion beside that of the controls; "" where there is none."""
     gate = next((g for g in verdict["gates"] if g["name"] == "G3" and g["value"] is not None), None)
     if gate is None:
@@ -73,12 +70,12 @@ def _controls(verdict: Told) -> str:
     )
 
 
-def _readers(told: Told) -> dict[str, str]:
+def _readers(summary: Record) -> dict[str, str]:
     """How far two readers agree on each criterion, where some cases have two outlines."""
     found: dict[str, str] = {}
-    for criterion in told["criteria"]:
+    for criterion in summary["criteria"]:
         name = criterion["name"]
-        both = [(case["criteria"].get(name) or {}).get("readers") for case in told["cases"]]
+        both = [(case["criteria"].get(name) or {}).get("readers") for case in summary["cases"]]
         dice = [each["dice"] for each in both if each and each.get("dice") is not None]
         if dice:
             found[name] = f"Dice {sum(dice) / len(dice):.2f} between two readers, {len(dice)} cases"

@@ -6,30 +6,23 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from cmssd_core.evaluation.repeats import FIGURES
+from cmssd_core.cases.modalities import BOTH, describe_given
+from cmssd_core.evaluation.metrics import parts_at
 from cmssd_core.report import page
 
-TITLES = {
-    "accuracy": "accuracy",
-    "auc": "ROC area",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "brier": "Brier score",
-    "dice": "Dice",
-    "dice_malignant_only": "Dice, malignant cases",
-    "severity_mae": "severity error, points",
-    "severity_mae_malignant_only": "severity error, malignant cases",
-}
-CONDITIONS = {"both": "all there is", "mri": "the MRI alone", "he": "the slide alone"}
 
-
-def render(told: Mapping[str, Any], *, made: datetime | None = None) -> str:
+def render(summary: Mapping[str, Any], *, made: datetime | None = None) -> str:
     """comparison.html from what comparison.json holds."""
     return page.render(
         "comparison.html.j2",
-        told=told,
-        figures=FIGURES,
-        titles=TITLES,
-        conditions=CONDITIONS,
+        told=summary,
+        parts=parts_at("comparison"),
+        conditions=_conditions(summary),
         made=made,
     )
+
+
+def _conditions(summary: Mapping[str, Any]) -> dict[str, str]:
+    """What models were given, by name, in words: all there is, then every smaller selection that one answered from."""
+    smaller = [key.removesuffix("_only") for model in summary["models"].values() for key in model["by_modality"]]
+    return {BOTH: "all there is"} | {given: describe_given(given) for given in dict.fromkeys(smaller)}

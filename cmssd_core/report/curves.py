@@ -9,11 +9,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cmssd_core.losses import TERMS
+from cmssd_core.machine.atomic import write_atomic
 from cmssd_core.report import page
 from cmssd_core.report.charts import Axis, Point, Series, chart
 
 WINDOW = 25  # steps a running mean takes in
+OTHERS = {
+    "step",
+    "stage",
+    "learning_rate",
+    "total",
+    "gradient_norm",
+    "validation",
+    "seconds",
+}  # columns that are no term
 SHOWN = 400  # points a curve has at most
 
 
@@ -37,13 +46,18 @@ def render(run: Path, *, made: datetime | None = None) -> str:
     )
 
 
+def write(run: Path) -> None:
+    """Draw the curves of the run folder `run` into its curves.html."""
+    write_atomic(run / "curves.html", lambda path: path.write_text(render(run), encoding="utf-8"))
+
+
 def _charts(table: pd.DataFrame, starts: list[object]) -> list[tuple[str, str]]:
     found = [("Loss, weighted sum", [_curve(table, "total", "training")])]
     looks = table[["step", "validation"]].dropna()
     if len(looks):
         points = [(float(step), float(value)) for step, value in looks.to_numpy()]
         found[0][1].append(Series(name="validation", points=points, dots=3))
-    terms = [_curve(table, name, name) for name in TERMS if (table[name] > 0).any()]
+    terms = [_curve(table, name, name) for name in table.columns if name not in OTHERS and (table[name] > 0).any()]
     # Three terms a picture, so that each can be followed.
     found += [(", ".join(s.name for s in terms[i : i + 3]), terms[i : i + 3]) for i in range(0, len(terms), 3)]
     found += [

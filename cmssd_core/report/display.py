@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cmssd_core.mri.orient import Orientation, radiological
 from cmssd_core.types import Affine, FloatArray, Prediction, Uint8Array, Volume
+from cmssd_core.volume.orient import Orientation, radiological
 
 #: Maps are drawn from this probability up, at this opacity; the masks behind every figure start at MASK.
 SHOWN_FROM, OPACITY, MASK = 0.05, 0.4, 0.5
@@ -64,7 +64,7 @@ def lut(name: str) -> Uint8Array:
     )
 
 
-def coloured(values: npt.NDArray[Any], name: str, *, limits: tuple[float, float] = (0.0, 1.0)) -> Uint8Array:
+def colour_values(values: npt.NDArray[Any], name: str, *, limits: tuple[float, float] = (0.0, 1.0)) -> Uint8Array:
     """Values as RGB, uint8 (..., 3), from one end of `limits` to the other."""
     low, high = limits
     share = np.clip((values - low) / max(high - low, 1e-12), 0, 1)
@@ -91,7 +91,7 @@ def most_tumour(prediction: Prediction) -> int:
     return bony[len(bony) // 2] if bony else 0
 
 
-def chosen_slices(prediction: Prediction, *, count: int = 5) -> list[int]:
+def choose_slices(prediction: Prediction, *, count: int = 5) -> list[int]:
     """Slices for a strip: spread evenly over the tumour's extent (or the bone's), the largest one always among them."""
     areas = prediction.slices
     seen = [s.index for s in areas if s.tumour_mm2 > 0] or [s.index for s in areas if s.bone_mm2 > 0]

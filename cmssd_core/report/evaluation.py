@@ -6,47 +6,44 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from cmssd_core.evaluation.metrics import shown
+from cmssd_core.cases.modalities import describe_given
+from cmssd_core.evaluation.figure import format_number
+from cmssd_core.evaluation.metrics import FIGURES, METRICS, Metric, Place, names_at, parts_at
 from cmssd_core.report import page
 from cmssd_core.report.charts import Axis, Point, Series, chart
 
 Metrics = Mapping[str, Any]
 UNIT = (0.0, 0.25, 0.5, 0.75, 1.0)
-ROWS = {
-    "accuracy": "Accuracy",
-    "sensitivity": "Sensitivity",
-    "specificity": "Specificity",
-    "auc": "Area under the ROC curve",
-    "brier": "Brier score",
-    "dice": "Dice, tumour map",
-    "iou": "IoU, tumour map",
-    "hd95_mm": "95 % Hausdorff distance, mm",
-    "bone_dice": "Dice, bone map",
-    "severity_mae": "Severity, mean absolute error, points",
-}
 
 
-def render(told: Metrics, *, name: str, severities: Sequence[Point], made: datetime | None = None) -> str:
+def render(summary: Metrics, *, name: str, severities: Sequence[Point], made: datetime | None = None) -> str:
     """A self-contained HTML page of what metrics.json holds. severities: (true, found) of each case."""
-    columns: dict[str, Metrics] = {"MRI and H&E": told}
-    for title, key in (("MRI alone", "mri_only"), ("H&E alone", "he_only")):
-        if told["by_modality"][key]["accuracy"]["n"] or told["by_modality"][key]["dice"]["n"]:
-            columns[title] = told["by_modality"][key]
-    columns |= told["against"]
+    columns: dict[str, Metrics] = {"all there is": summary}
+    for key, part in summary["by_modality"].items():
+        if any(isinstance(figure, Mapping) and figure.get("n") for figure in part.values()):
+            columns[describe_given(key.removesuffix("_only"))] = part
+    columns |= summary["against"]
     return page.render(
         "evaluation.html.j2",
-        m=told,
+        m=summary,
         name=name,
-        rows=ROWS,
+        parts=parts_at("list"),
+        groups=_rows("groups"),
+        main=_rows("main"),
+        numbers={name: metric for name, metric in _rows("main").items() if name in FIGURES["number"]},
         columns=columns,
         words=words,
-        shown=shown,
+        shown=format_number,
         roc=_roc(columns),
-        calibration=_calibration(told["calibration"]["table"]),
-        bland_altman=_bland_altman(told["severity_agreement"], severities),
-        robustness={key: _robustness(key, levels) for key, levels in told["corruptions"].items()},
+        calibration=_calibration(summary["calibration"]["table"]),
+        bland_altman=_bland_altman(summary["severity_agreement"], severities),
+        robustness={key: _robustness(key, levels) for key, levels in summary["corruptions"].items()},
         made=made,
     )
+
+
+def _rows(place: Place) -> dict[str, Metric]:
+    return {name: METRICS[name] for name in names_at(place)}
 
 
 def words(figure: Mapping[str, Any] | None, digits: int = 3) -> str:
@@ -54,10 +51,10 @@ def words(figure: Mapping[str, Any] | None, digits: int = 3) -> str:
     if figure is None or figure["value"] is None:
         return "-"
     count = f", n = {figure['n']}"
-    value = shown(figure["value"], digits)
+    value = format_number(figure["value"], digits)
     if figure["low"] is None:
         return f"{value}{count}"
-    return f"{value} ({shown(figure['low'], digits)} to {shown(figure['high'], digits)}){count}"
+    return f"{value} ({format_number(figure['low'], digits)} to {format_number(figure['high'], digits)}){count}"
 
 
 def _roc(columns: Mapping[str, Metrics]) -> str:

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from cmssd_core import store as storage
 from cmssd_core.config import settings
-from cmssd_core.mri.itk import to_image
+from cmssd_core.machine import store as storage
+from cmssd_core.machine.atomic import claim
 from cmssd_core.report import html, pictures
 from cmssd_core.types import Affine, Case, FloatArray, InputError, Prediction, Slide, Volume
+from cmssd_core.volume.itk import to_image
 
 Tiers = Sequence[tuple[str, float]]
 
@@ -60,6 +61,7 @@ def prediction_json(prediction: Prediction, *, tiers: Tiers | None = None) -> di
         "severity_reason": p.severity_reason,
         "severity_interval": None if p.severity_interval is None else list(p.severity_interval),
         "p_malignant": p.p_malignant,
+        **_risk(p),
         "tier": p.tier,
         "tiers": {
             "bounds": [{"name": name, "from_pct": low} for name, low in _tiers(tiers)],
@@ -79,6 +81,12 @@ def prediction_json(prediction: Prediction, *, tiers: Tiers | None = None) -> di
     }
 
 
+def _risk(prediction: Prediction) -> dict[str, Any]:
+    """The log hazard, where the model answers it."""
+    risk = prediction.answers.get("risk")
+    return {} if risk is None else {"risk": {"value": risk.value, "low": risk.low, "high": risk.high}}
+
+
 def write(
     prediction: Prediction,
     case: Case,
@@ -92,12 +100,13 @@ def write(
     store: keeps maps and pictures as files, so that the same prediction is written at once the next time.
 
     Gives the files written. Everything is made before the first file is moved into `out`, and each file appears
-    whole, prediction.json last. Files of an earlier run are replaced, and those of its names that this run has no
-    content for are removed. What a killed run left beside `out` is swept. InputError where `out` cannot be written.
+    whole. prediction.json of an earlier run goes first and this one's comes last, so where it is, the others are of
+    the same run. Names that this run has no content for are removed. What a killed run left beside `out` is swept.
+    InputError where `out` cannot be written.
     """
     out = Path(out)
     if out.exists() and not out.is_dir():
-        raise InputError(f"a file stands where the results should go ({out}); name a folder with --out")
+        raise InputError(f"a file stands where the results should go ({out}); name a folder", "out")
     fresh = not out.exists()
     beside: Path | None = None
     try:
@@ -108,17 +117,19 @@ def write(
         out.mkdir(exist_ok=True)
         for name in names:
             if (out / name).is_dir():
-                raise InputError(f"a folder stands where {name} should go in {out}; name another folder with --out")
-        for name in names:
-            os.replace(beside / name, out / name)
-        for name in set(NAMES) - set(names):
-            (out / name).unlink(missing_ok=True)
+                raise InputError(f"a folder stands where {name} should go in {out}; name another folder", "out")
+        with claim(out, wait=True):
+            for name in {names[-1], *NAMES} - set(names[:-1]):
+                (out / name).unlink(missing_ok=True)
+            for name in names:
+                os.replace(beside / name, out / name)
     except OSError as fault:
         if fresh and out.is_dir() and not any(out.iterdir()):
             out.rmdir()
         raise InputError(
             f"the results cannot be written to {out} ({fault.strerror or fault}); "
-            "free some space or name a folder you may write to with --out"
+            "free some space or name a folder you may write to",
+            "out",
         ) from fault
     finally:
         if beside is not None:
@@ -168,9 +179,9 @@ def _made(folder: Path, prediction: Prediction, case: Case) -> dict[str, bytes]:
 
 def _key(prediction: Prediction) -> str:
     """Content key of a prediction's files: everything it says but the time it took."""
-    told = prediction_json(prediction, tiers=()) | {"timings_s": None}
+    summary = prediction_json(prediction, tiers=()) | {"timings_s": None}
     maps = {name: hashlib.sha256(m.tobytes()).hexdigest() for name, m in prediction.maps.items()}
-    return storage.key(files=VERSION, told=told, maps=maps)
+    return storage.key(files=VERSION, told=summary, maps=maps)
 
 
 def _kept(prediction: Prediction, store: storage.Store | None) -> dict[str, bytes] | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from cmssd_core.report import display, page, pictures
+from cmssd_core.report.answers import EXPECTED, describe_answers, name_unanswered
 from cmssd_core.types import Case, Prediction, Slide, Volume
 
 _ALT = {
@@ -39,6 +40,8 @@ def render(
         images={name: base64.b64encode(png).decode() for name, png in drawn.items()},
         alt=_ALT,
         chart=pictures.area_chart(prediction),
+        others=[line for line in describe_answers(prediction) if line.task not in EXPECTED],
+        unanswered=name_unanswered(prediction),
         most=display.most_tumour(prediction) if prediction.slices else None,
         made=made,
     )

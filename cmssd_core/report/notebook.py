@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from io import BytesIO
 from typing import Any
@@ -12,8 +12,10 @@ import numpy as np
 from PIL import Image
 
 from cmssd_core.config import settings
+from cmssd_core.evaluation.metrics import METRICS
+from cmssd_core.report.answers import EXPECTED, describe_answers, name_unanswered
 from cmssd_core.report.display import lay_out, window
-from cmssd_core.report.evaluation import ROWS, words
+from cmssd_core.report.evaluation import words
 from cmssd_core.report.html import bounds
 from cmssd_core.slide.read import thumbnail
 from cmssd_core.types import Case, Finding, InputError, PatchBag, Prediction, Slide, Uint8Array, Volume
@@ -22,28 +24,40 @@ NOTE = "Research use only, no diagnostic validity."
 _TALL_PX = 220
 
 
-def shown(noun: object) -> str:
-    """A Prediction or a Case as HTML. Raises TypeError for anything else."""
-    if isinstance(noun, Prediction):
-        return prediction(noun)
-    if isinstance(noun, Case):
-        return case(noun)
-    raise TypeError(f"a {type(noun).__name__} has no look of its own")
+def install() -> None:
+    """Let Jupyter draw nouns: nouns know no picture, so a notebook says once that it wants them drawn.
+
+    Raises RuntimeError outside of IPython.
+    """
+    from IPython.core.getipython import get_ipython
+
+    shell = get_ipython()
+    if shell is None or shell.display_formatter is None:
+        raise RuntimeError("there is no IPython session here; call install() in a notebook")
+    html = shell.display_formatter.formatters["text/html"]
+    for noun, draw in DRAWINGS.items():
+        html.for_type(noun, draw)
 
 
 def prediction(p: Prediction) -> str:
     """Severity with its interval, probability, volumes, the gate, and what the model was trained on."""
-    if p.severity_pct is None:
-        severity = f"none: {p.severity_reason or 'no reason was recorded'}"
-    else:
+    rows = []
+    if p.severity_pct is not None:
         interval = "interval not calibrated"
         if p.severity_interval is not None:
             interval = f"{p.severity_interval[0]:.1f} to {p.severity_interval[1]:.1f} %"
-        severity = f"{p.severity_pct:.1f} % ({interval})"
-    rows = [("severity", severity)]
+        rows.append(("severity", f"{p.severity_pct:.1f} % ({interval})"))
+    elif "severity_pct" in p.answers:
+        rows.append(("severity", f"none: {p.severity_reason or 'no reason was recorded'}"))
     if p.tier:
         rows.append(("tier", f"{p.tier}, unvalidated ({bounds(settings().severity_tiers)})"))
-    rows.append(("probability of malignancy", f"{p.p_malignant:.3f}"))
+    if p.p_malignant is not None:
+        rows.append(("probability of malignancy", f"{p.p_malignant:.3f}"))
+    others = [line for line in describe_answers(p) if line.task not in EXPECTED]
+    rows += [(line.title.lower(), f"{line.value} ({line.doubt})") for line in others]
+    unanswered = name_unanswered(p)
+    if unanswered:
+        rows.append(("not answered", unanswered))
     if p.tumour_ml is not None:
         outside = "" if p.extraosseous_ml is None else f", {p.extraosseous_ml:.1f} mL of it outside the bone"
         rows.append(("tumour", f"{p.tumour_ml:.1f} mL{outside}"))
@@ -73,28 +87,28 @@ def case(one: Case) -> str:
         elif isinstance(given, PatchBag):
             rows.append((name, f"{len(given.patches)} patches of {given.mpp:g} microns a pixel"))
     truth = one.truth
-    known = [] if truth.malignant is None else ["malignant" if truth.malignant else "benign"]
-    known += [] if truth.severity_pct is None else [f"severity {truth.severity_pct:.1f} %"]
-    known += [f"{name} mask" for name in ("tumour", "bone", "lesion") if getattr(truth, name) is not None]
+    known = [] if "malignant" not in truth.labels else ["malignant" if truth.labels["malignant"] else "benign"]
+    known += [] if "severity_pct" not in truth.labels else [f"severity {truth.labels['severity_pct']:.1f} %"]
+    known += [f"{name} mask" for name in ("tumour", "bone", "lesion") if name in truth.masks]
     rows.append(("known answer", ", ".join(known) or "none"))
     return _block(f"Case {one.id[:12]}", rows, findings=one.findings, pictures=pictures)
 
 
-def metrics(told: Mapping[str, Any]) -> str:
+def metrics(summary: Mapping[str, Any]) -> str:
     """The main figures of an evaluation, each with its interval and n, the fused model beside each input alone."""
-    parts = {"all there is": told, **{k.replace("_", " "): v for k, v in told.get("by_modality", {}).items()}}
+    parts = {"all there is": summary, **{k.replace("_", " "): v for k, v in summary.get("by_modality", {}).items()}}
     head = "".join(f"<th style='text-align:left'>{escape(name)}</th>" for name in ("", *parts))
     body = "".join(
         f"<tr><th style='text-align:left'>{escape(name)}</th>"
         + "".join(f"<td style='text-align:left'>{escape(words(part.get(key)))}</td>" for part in parts.values())
         + "</tr>"
-        for key, name in ROWS.items()
-        if key in told
+        for key, name in ((key, metric.title) for key, metric in METRICS.items())
+        if key in summary
     )
-    refused = len({each["case_id"] for each in told.get("refused", ())})
+    refused = len({each["case_id"] for each in summary.get("refused", ())})
     rows = [
-        ("cases", f"{told.get('cases')}, of which {refused} refused"),
-        ("model", f"{told.get('model_id')}, trained on {told.get('trained')}"),
+        ("cases", f"{summary.get('cases')}, of which {refused} refused"),
+        ("model", f"{summary.get('model_id')}, trained on {summary.get('trained')}"),
     ]
     return (
         _block("Evaluation of a cohort", rows)
@@ -104,11 +118,11 @@ def metrics(told: Mapping[str, Any]) -> str:
 
 def results(models: Sequence[str], cases: int, refused: int, rows: int) -> str:
     """What a run over a cohort holds, before figures are made of it."""
-    told = [
+    summary = [
         ("cases", f"{cases}, of which {refused} refused"), ("models", ", ".join(models)), ("rows", str(rows)),
-        ("figures", "with their intervals: cmssd_core.evaluate.metrics"),
+        ("figures", "with their intervals: cmssd_core.studies.evaluate.metrics"),
     ]  # fmt: skip
-    return _block("Results of a cohort", told)
+    return _block("Results of a cohort", summary)
 
 
 def _block(
@@ -128,6 +142,10 @@ def _block(
         for alt, rgb in pictures
     )
     return f"<p><b>{escape(title)}</b>. {NOTE}</p>{images}<table>{table}</table>"
+
+
+#: What `install` has Jupyter draw.
+DRAWINGS: dict[type, Callable[[Any], str]] = {Prediction: prediction, Case: case}
 
 
 def _middle(volume: Volume) -> Uint8Array:

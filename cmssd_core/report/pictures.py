@@ -15,8 +15,8 @@ from cmssd_core.report.display import (
     OPACITY,
     SHOWN_FROM,
     Layout,
-    chosen_slices,
-    coloured,
+    choose_slices,
+    colour_values,
     contrast_index,
     lay_out,
     most_tumour,
@@ -26,6 +26,7 @@ from cmssd_core.report.display import (
 )
 from cmssd_core.slide.read import thumbnail
 from cmssd_core.types import FloatArray, Prediction, Slide, Uint8Array, Volume
+from cmssd_core.volume.contrasts import contrast_label
 
 # Pillow's own font knows ASCII only, so pictures say "mm2", "um" and "-".
 _PAPER, _INK, _FAINT = (15, 17, 21), (236, 239, 244), (150, 158, 170)
@@ -64,7 +65,7 @@ def _size(
 
 
 def _blend(grey: Uint8Array, plane: FloatArray, name: str, shown: npt.NDArray[np.bool_], opacity: float) -> Uint8Array:
-    mixed = grey * (1 - opacity) + coloured(plane, name) * opacity
+    mixed = grey * (1 - opacity) + colour_values(plane, name) * opacity
     return np.where(shown[..., None], mixed, grey).astype(np.uint8)
 
 
@@ -104,7 +105,7 @@ def _legend(
     limits: tuple[float, float] = (0.0, 1.0),
     digits: int = 2,
 ) -> None:
-    ramp = coloured(np.linspace(1, 0, height)[:, None].repeat(18, 1), name)
+    ramp = colour_values(np.linspace(1, 0, height)[:, None].repeat(18, 1), name)
     picture.paste(Image.fromarray(ramp), (x, y))
     draw.rectangle((x - 1, y - 1, x + 18, y + height), outline=_FAINT)
     for share in (0, 0.25, 0.5, 0.75, 1):
@@ -123,7 +124,9 @@ def _lines(draw: ImageDraw.ImageDraw, x: int, y: int, text_px: int) -> None:
 
 
 def _place(volume: Volume, contrast: int, layout: Layout, index: int) -> str:
-    return f"{volume.contrasts[contrast].upper()}, {layout.orientation.plane}, slice {index + 1} of {layout.count}"
+    return (
+        f"{contrast_label(volume.contrasts[contrast])}, {layout.orientation.plane}, slice {index + 1} of {layout.count}"
+    )
 
 
 def _overlaid(
@@ -220,7 +223,7 @@ def _panels(
 
 def slice_strip(volume: Volume, prediction: Prediction, *, contrast: str | None = None, count: int = 5) -> bytes:
     """A few slices side by side, spread over the tumour (or the bone), each with its number. PNG bytes."""
-    indices = chosen_slices(prediction, count=count)
+    indices = choose_slices(prediction, count=count)
     c = contrast_index(volume, contrast)
     layout = lay_out(volume.affine, prediction.maps["tumour"].shape)
     size, scale = _size(layout, layout.slice_of(volume.voxels[c], 0), 250, 320)
@@ -252,7 +255,7 @@ def slide_overlay(slide: Slide, prediction: Prediction, *, max_px: int = 900) ->
         edge = (prediction.patch_size_px or 0.0) / per_px
         layer = Image.new("RGBA", size, (0, 0, 0, 0))
         tiles = ImageDraw.Draw(layer)
-        fills = coloured(prediction.patch_attention, "viridis", limits=(0.0, top))
+        fills = colour_values(prediction.patch_attention, "viridis", limits=(0.0, top))
         for (x, y), fill in zip(prediction.patch_xy / per_px, fills, strict=True):
             colour = tuple(int(v) for v in fill)
             tiles.rectangle((x, y, x + edge, y + edge), (*colour, round(255 * OPACITY)), (*colour, 255), 2)

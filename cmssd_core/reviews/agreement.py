@@ -10,7 +10,7 @@ import numpy as np
 
 from cmssd_core.evaluation import raters
 from cmssd_core.evaluation.agreement import icc_a1
-from cmssd_core.evaluation.metrics import Figure, Values, absent, resampled, share
+from cmssd_core.evaluation.figure import Figure, Values, absent, bootstrap, share
 from cmssd_core.reviews.record import MARKS, Reading, Verdict
 
 Tiers = Sequence[tuple[str, float]]
@@ -84,8 +84,8 @@ def with_model(readings: Sequence[Reading], verdicts: Sequence[Verdict], tiers: 
 
 def _severities(percent: Values, who: tuple[str, ...], tiers: Tiers) -> list[Agreement]:
     """Agreement on severity, (case, rater) in percent, NaN where there is none: in percent and by tier."""
-    both = raters.both_rated(percent)
-    icc = resampled(lambda rows: icc_a1(both[rows]), len(both)) if len(both) else absent("no case was answered by all")
+    both = raters.select_rated(percent)
+    icc = bootstrap(lambda rows: icc_a1(both[rows]), len(both)) if len(both) else absent("no case was answered by all")
     bounds = [low for _, low in tiers]
     tier = np.where(np.isnan(percent), np.nan, np.searchsorted(bounds, percent, side="right") - 1.0)
     by_tier = _categories(TIER, who, tier, len(tiers), weights="quadratic")
@@ -95,7 +95,7 @@ def _severities(percent: Values, who: tuple[str, ...], tiers: Tiers) -> list[Agr
 def _categories(
     question: str, who: tuple[str, ...], rated: Values, categories: int, weights: raters.Weights | None = None
 ) -> Agreement:
-    answered = raters.both_rated(rated)
+    answered = raters.select_rated(rated)
     ac1 = raters.ac1(answered, categories) if len(answered) else absent("no case was answered by all of them")
     return Agreement(
         question, who, raters.equal_answers(rated), raters.kappa(rated, categories, weights), ac1, None

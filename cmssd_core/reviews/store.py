@@ -16,7 +16,6 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 
-from cmssd_core.config import Settings
 from cmssd_core.reviews.record import Reading, Verdict
 from cmssd_core.reviews.schema import READINGS, VERDICTS, create
 from cmssd_core.types import InputError
@@ -120,11 +119,6 @@ class Reviews:
             raise InputError(
                 f"{doing} failed in {self.where} ({why}); nothing was saved now; mend the database, then try again"
             ) from fault
-
-
-def open_reviews(settings: Settings) -> Reviews:
-    """The reviews of this installation, see CMSSD_REVIEWS. InputError where the database cannot be used."""
-    return open_at(settings.reviews.get_secret_value())
 
 
 def open_at(place: str) -> Reviews:

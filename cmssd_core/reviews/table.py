@@ -8,6 +8,7 @@ from datetime import datetime
 from io import StringIO
 
 from cmssd_core.reviews.record import Reading, Verdict
+from cmssd_core.tables.spreadsheet import plain
 
 COLUMNS = (
     *("reader", "read_at_utc", "case_id", "blind", "severity_pct", "model_at_reading"),
@@ -38,10 +39,10 @@ def as_csv(readings: Sequence[Reading], verdicts: Sequence[Verdict]) -> str:
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow([*COLUMNS, *(_plain(MARK + name) for name in criteria)])
     for r in readings:
-        told: list[Verdict | None] = [*given.get(r.token, [])]
-        for v in told or [None]:
-            said = [""] * 7 if v is None else [_time(v.at), *(getattr(v, name) for name in _SAID)]
-            row = [r.reader, _time(r.at), r.case_id, "yes" if r.blind else "no", r.severity_pct, r.model_id, *said]
+        summary: list[Verdict | None] = [*given.get(r.token, [])]
+        for v in summary or [None]:
+            words = [""] * 7 if v is None else [_time(v.at), *(getattr(v, name) for name in _SAID)]
+            row = [r.reader, _time(r.at), r.case_id, "yes" if r.blind else "no", r.severity_pct, r.model_id, *words]
             writer.writerow([_plain(cell) for cell in (*row, *(r.marks.get(name) for name in criteria))])
     return out.getvalue()
 
@@ -51,5 +52,4 @@ def _time(at: datetime | None) -> str:
 
 
 def _plain(cell: object) -> str:
-    text = "" if cell is None else str(cell)
-    return f"'{text}" if isinstance(cell, str) and text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    return plain(cell) if isinstance(cell, str) else "" if cell is None else str(cell)

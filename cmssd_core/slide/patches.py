@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cmssd_core.slide.pixels import OpenedSlide, open_slide, region, thumbnail
+from cmssd_core.slide.pixels import OpenedSlide, UnreadablePlaceError, open_slide, region, thumbnail
 from cmssd_core.slide.qc import check_overview
 from cmssd_core.slide.tissue import tissue_mask
 from cmssd_core.types import BoolArray, Finding, InputError, PatchBag, Slide, frozen
@@ -56,7 +56,7 @@ def bag(slide: Slide, *, settings: PatchSettings) -> tuple[PatchBag, tuple[Findi
     no tissue or no mpp.
     """
     if slide.mpp is None:
-        raise InputError(f"{slide.path.name} says no microns per pixel; read it again with --mpp")
+        raise InputError(f"{slide.path.name} says no microns per pixel; read it again with them", "mpp")
     with open_slide(slide) as opened:
         return _bag(opened, slide_mpp=slide.mpp, settings=settings)
 
@@ -97,13 +97,40 @@ def _bag(
     xy = np.rint(corners[chosen]).astype(np.int64)
     size = (settings.patch_px, settings.patch_px)
     patches = np.empty((len(xy), settings.patch_px, settings.patch_px, 3), dtype=np.uint8)
+    lost: list[UnreadablePlaceError] = []
+    readable = np.ones(len(xy), dtype=bool)
     for index, (x, y) in enumerate(xy):
-        patches[index] = region(opened, xy=(int(x), int(y)), size_px=size, mpp=settings.mpp)
+        try:
+            patches[index] = region(opened, xy=(int(x), int(y)), size_px=size, mpp=settings.mpp)
+        except UnreadablePlaceError as place:
+            lost.append(place)
+            readable[index] = False
+    if len(lost) > len(xy) / 2:
+        raise lost[0]
+    findings += _unreadable(opened, lost=[(int(x), int(y)) for x, y in xy[~readable]], asked=len(xy))
+    xy, patches = xy[readable], patches[readable] if lost else patches
     step = (
         f"{len(xy)} of {len(enough)} tissue patches of {settings.patch_px} px at {settings.mpp:.3g} microns per pixel"
     )
     cut = PatchBag(patches=frozen(patches), xy=frozen(xy), mpp=settings.mpp, slide_mpp=slide_mpp, site_mm=slide.site_mm)
     return cut, tuple(findings), (step,)
+
+
+def _unreadable(opened: OpenedSlide, *, lost: list[tuple[int, int]], asked: int) -> list[Finding]:
+    """What could not be decoded, of the patches asked for and of the overview that they were chosen on."""
+    found = []
+    if lost:
+        first = f"the first at x {lost[0][0]}, y {lost[0][1]}"
+        what = f"{len(lost)} of {asked} patches cannot be decoded ({first}) and are left out; export the slide again"
+        found.append(Finding("severe", what, _WHERE))
+    if opened.unreadable:
+        x, y = min(opened.unreadable)
+        what = (
+            f"the slide cannot be decoded in {len(opened.unreadable)} places (one at x {x}, y {y}): no tissue is "
+            "looked for there; export the slide again"
+        )
+        found.append(Finding("severe", what, _WHERE))
+    return found
 
 
 def grid(*, width: int, height: int, edge: float) -> npt.NDArray[np.float64]:

@@ -36,11 +36,11 @@ def prepare(
         from cmssd_core.slide import staintools_backend
 
         staintools_backend.require()
-    prepared, noticed, done = normalised(raw, backend=backend)
+    prepared, noticed, done = normalise_stain(raw, backend=backend)
     return prepared, (*findings, *noticed), (*steps, *done)
 
 
-def normalised(
+def normalise_stain(
     raw: PatchBag, *, backend: stain.Backend = "native"
 ) -> tuple[PatchBag, tuple[Finding, ...], tuple[str, ...]]:
     """A bag in the scanner's colours as a bag in the reference's, with what was noticed of the stain, and the steps.

@@ -18,20 +18,21 @@ import pandas as pd
 import SimpleITK as sitk
 from PIL import Image
 
-from cmssd_core.cohort import COLUMNS
-from cmssd_core.mri.itk import to_image
+from cmssd_core.cohort.table import COLUMNS, MRI_COLUMNS
+from cmssd_core.slide.outlines import to_geojson
 from cmssd_core.synthetic import shortcuts
 from cmssd_core.synthetic.artefacts import ARTEFACTS, spoil
 from cmssd_core.synthetic.centres import Centre, centre
 from cmssd_core.synthetic.histology import Section, section
 from cmssd_core.synthetic.latents import Latent, draw
 from cmssd_core.synthetic.mimics import draw_mimics
-from cmssd_core.synthetic.outlines import to_geojson
 from cmssd_core.synthetic.person import Person, expression, person
 from cmssd_core.synthetic.phantom import Scan, scan
 from cmssd_core.synthetic.pyramid import write_pyramid
 from cmssd_core.synthetic.settings import SynthSettings
 from cmssd_core.types import BoolArray
+from cmssd_core.volume.contrasts import CONTRASTS
+from cmssd_core.volume.itk import to_image
 
 STREAMS = {
     "latent": 0, "pictures": 1, "centre": 2, "mimics": 3, "artefact": 4, "shortcut": 5, "person": 6, "genes": 8,
@@ -89,7 +90,7 @@ def draw_case(number: int, *, settings: SynthSettings) -> Drawn:
     """The pictures of case `number`."""
     latent, place = latent_of(number, settings=settings), centre_of(number, settings=settings)
     chance = stream("shortcut", number, settings=settings)
-    trap = shortcuts.trapped(latent.malignant, correlation=settings.shortcut_correlation, rng=chance)
+    trap = shortcuts.draw_trap(latent.malignant, correlation=settings.shortcut_correlation, rng=chance)
     shortcut = settings.shortcut if trap else "none"
     rng = stream("pictures", number, settings=settings)
     body = scan(
@@ -146,8 +147,8 @@ def write_case(out: Path, number: int, settings: SynthSettings) -> None:
     part.rename(final)
 
 
-_PATHS = {column for column in (*COLUMNS, *EXTRA_COLUMNS) if column.endswith("_mask") or column.startswith("mri_")}
-_PATHS |= {"slide", "rna"}
+_PATHS = {column for column in (*COLUMNS, *EXTRA_COLUMNS) if column.endswith("_mask")}
+_PATHS |= {*MRI_COLUMNS, "slide", "rna"}
 
 
 def _write_files(folder: Path, number: int, settings: SynthSettings) -> dict[str, object]:
@@ -158,7 +159,7 @@ def _write_files(folder: Path, number: int, settings: SynthSettings) -> dict[str
     step = settings.scan.step
     for contrast, image in body.images.items():
         stored = (np.round(image / step) * step).astype(np.int16)
-        row[f"mri_{contrast}"] = _write_volume(folder / f"{contrast}.nii.gz", stored, body)
+        row[CONTRASTS[contrast].column] = _write_volume(folder / f"{contrast}.nii.gz", stored, body)
     masks = {
         "tumour_mask": body.tumour,
         "lesion_mask": body.lesion,

@@ -11,6 +11,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from cmssd_core.machine.atomic import write_atomic
 from cmssd_core.synthetic.case import name_of, write_case
 from cmssd_core.synthetic.cohort import write, write_tables
 from cmssd_core.synthetic.phantom import ScanSettings
@@ -54,7 +55,8 @@ def _leave_out(out: Path, number: int, columns: tuple[str, ...]) -> None:
         if isinstance(row[column], str):
             (out / row[column]).unlink(missing_ok=True)
         row[column] = None
-    stated.write_text(json.dumps(row, indent=1, allow_nan=False), encoding="utf-8")
+    text = json.dumps(row, indent=1, allow_nan=False)
+    write_atomic(stated, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ class Latent:
 def draw(preset: str, rng: np.random.Generator) -> Latent:
     """One patient of a preset. Raises InputError for a preset that is not in PRESETS."""
     if preset not in PRESETS:
-        raise InputError(f"preset {preset!r} came, expected one of {', '.join(PRESETS)}; choose one of these")
+        raise InputError(f"preset {preset!r} came, expected one of {', '.join(PRESETS)}; choose one of these", "preset")
     return _paper(rng) if preset == "paper" else _realistic(rng)
 
 

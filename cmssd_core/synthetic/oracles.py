@@ -41,10 +41,10 @@ def oracles(latents: Sequence[Latent], persons: Sequence[Person] = ()) -> dict[s
     is known.
     """
     y = np.array([latent.malignant for latent in latents])
-    told = [p_malignant(latent) for latent in latents]
+    summary = [p_malignant(latent) for latent in latents]
     found: dict[str, float | None] = {}
     for reader in READERS:
-        p = np.array([each[reader] for each in told])
+        p = np.array([each[reader] for each in summary])
         found[f"auc_{reader}"] = float(roc_auc_score(y, p)) if 0 < y.sum() < len(y) else None
         found[f"accuracy_{reader}"] = float(((p >= 0.5) == y).mean())
     followed = [person for person in persons if person.time_months is not None]
@@ -97,11 +97,13 @@ def _posterior(shown: float, spread: float) -> float:
 def lines(figures: Mapping[str, float | None]) -> list[str]:
     """The figures of `oracles` in words, for a terminal."""
 
-    def told(name: str, form: str) -> str:
+    def summary(name: str, form: str) -> str:
         value = figures[name]
         return "none" if value is None else format(value, form)
 
     found = ["ceilings on these cases, reached by readers who know the generator:"]
     for reader, words in zip(READERS, ("MRI alone", "H&E alone", "both"), strict=True):
-        found.append(f"  {words:<10} AUC {told(f'auc_{reader}', '.3f')}, accuracy {told(f'accuracy_{reader}', '.1%')}")
-    return [*found, f"  survival   C-index {told('c_index', '.3f')}", "a model far above them has found a leak"]
+        found.append(
+            f"  {words:<10} AUC {summary(f'auc_{reader}', '.3f')}, accuracy {summary(f'accuracy_{reader}', '.1%')}"
+        )
+    return [*found, f"  survival   C-index {summary('c_index', '.3f')}", "a model far above them has found a leak"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cmssd_core.cohort import SPLITS
+from cmssd_core.cohort.table import SPLITS
 from cmssd_core.synthetic import shortcuts
 from cmssd_core.synthetic.centres import SHIFTS
 from cmssd_core.synthetic.latents import PRESETS
@@ -51,38 +51,40 @@ def check(settings: SynthSettings) -> None:
     if settings.split is not None:
         _known("split", settings.split, SPLITS)
     for contrast in settings.scan.contrasts:
-        _known("contrast", contrast, SIGNALS)
+        _known("contrast", contrast, SIGNALS, field="contrasts")
     if not settings.scan.contrasts or len(set(settings.scan.contrasts)) < len(settings.scan.contrasts):
         raise InputError(
             f"contrasts {','.join(settings.scan.contrasts) or 'none'} came, expected at least one and each once; "
-            f"choose from {', '.join(SIGNALS)}"
+            f"choose from {', '.join(SIGNALS)}",
+            "contrasts",
         )
     shortcuts.check(settings.shortcut, settings.shortcut_correlation)
-    _between("cases", settings.cases, 1, 99_999)
+    _between("cases", settings.cases, 1, 99_999, field="cases")
     if settings.seed < 0:
-        raise InputError(f"seed {settings.seed} came, expected a whole number from 0 on; give --seed N")
-    _between("centres", settings.centres, 1, 1000)
+        raise InputError(f"seed {settings.seed} came, expected a whole number from 0 on; give another", "seed")
+    _between("centres", settings.centres, 1, 1000, field="centres")
     depth, height, width = settings.scan.shape
-    _between("slices", depth, 2, 128)
-    _between("rows of a slice", height, 16, 512)
-    _between("columns of a slice", width, 16, 512)
+    _between("slices", depth, 2, 128, field="shape")
+    _between("rows of a slice", height, 16, 512, field="shape")
+    _between("columns of a slice", width, 16, 512, field="shape")
     for edge in (settings.scan.in_plane_mm, settings.scan.slice_mm):
         _between("mm of a voxel", edge, 0.1, 20)
     _between("intensity steps", settings.scan.step, 1, 64)
-    _between("pixels of a slide's edge", settings.slide_px, 64, 8192)
-    _between("microns per pixel", settings.slide_mpp, 0.1, 4)
+    _between("pixels of a slide's edge", settings.slide_px, 64, 8192, field="slide_px")
+    _between("microns per pixel", settings.slide_mpp, 0.1, 4, field="slide_mpp")
     _between("JPEG quality", settings.slide_quality, 10, 100)
-    _between("of the slides with an artefact", settings.artefact_share, 0, 1)
+    _between("of the slides with an artefact", settings.artefact_share, 0, 1, field="slide_artefacts")
 
 
-def _known(what: str, came: str, expected: tuple[str, ...]) -> None:
+def _known(what: str, came: str, expected: tuple[str, ...], *, field: str | None = None) -> None:
     if came not in expected:
-        raise InputError(f"{what} {came!r} came, expected one of {', '.join(expected)}; choose one of these")
+        words = f"{what} {came!r} came, expected one of {', '.join(expected)}; choose one of these"
+        raise InputError(words, field or what)
 
 
-def _between(what: str, came: float, low: float, high: float) -> None:
+def _between(what: str, came: float, low: float, high: float, *, field: str | None = None) -> None:
     if not low <= came <= high:
-        raise InputError(f"{came} {what} came, expected {low:g} to {high:g}; give another number")
+        raise InputError(f"{came} {what} came, expected {low:g} to {high:g}; give another number", field)
 
 
 def scan_settings(*, shape: str, contrasts: str) -> ScanSettings:
@@ -92,7 +94,7 @@ def scan_settings(*, shape: str, contrasts: str) -> ScanSettings:
     """
     parts = shape.split(",")
     if len(parts) != 3 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-        raise InputError(f"shape {shape!r} came, expected slices,rows,columns such as 16,128,128; mend --shape")
+        raise InputError(f"shape {shape!r} came, expected slices,rows,columns such as 16,128,128; mend it", "shape")
     depth, height, width = (int(part) for part in parts)
     usual = ScanSettings()
     return ScanSettings(

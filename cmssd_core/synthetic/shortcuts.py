@@ -9,6 +9,7 @@ import numpy as np
 
 from cmssd_core.synthetic.artefacts import spoil
 from cmssd_core.types import Affine, BoolArray, FloatArray, InputError, Uint8Array
+from cmssd_core.volume.contrasts import CONTRASTS
 
 #: Name -> what it is and whether a mask can point at it.
 SHORTCUTS = {
@@ -23,7 +24,7 @@ POOR_QUALITY = 30  # of the slide's JPEG tiles
 MARKER_PX = (8, 12)  # y, x at 128 x 128
 
 
-def trapped(malignant: bool, *, correlation: float, rng: np.random.Generator) -> bool:
+def draw_trap(malignant: bool, *, correlation: float, rng: np.random.Generator) -> bool:
     """Whether a case carries the trap: correlation = P(trap | malignant) = 1 - P(trap | benign)."""
     return bool(rng.random() < (correlation if malignant else 1 - correlation))
 
@@ -32,9 +33,11 @@ def check(shortcut: str, correlation: float) -> None:
     """Raises InputError for an unknown shortcut or a correlation outside [0, 1]."""
     if shortcut != "none" and shortcut not in SHORTCUTS:
         expected = ", ".join(("none", *SHORTCUTS))
-        raise InputError(f"shortcut {shortcut!r} came, expected one of {expected}; choose one of these")
+        raise InputError(f"shortcut {shortcut!r} came, expected one of {expected}; choose one of these", "shortcut")
     if not 0 <= correlation <= 1:
-        raise InputError(f"shortcut correlation {correlation} came, expected a share from 0 to 1; mend it")
+        raise InputError(
+            f"shortcut correlation {correlation} came, expected a share from 0 to 1; mend it", "shortcut_correlation"
+        )
 
 
 def mark(images: dict[str, FloatArray]) -> tuple[dict[str, FloatArray], BoolArray]:
@@ -53,7 +56,10 @@ def shade(images: dict[str, FloatArray], affine: Affine) -> dict[str, FloatArray
     r_mm, a_mm = (affine[i, 0] * x + affine[i, 1] * y + affine[i, 2] * z + affine[i, 3] for i in (0, 1))
     fall = 1 / (1 + (np.hypot(r_mm + 60, a_mm) / 90) ** 2)
     fall = fall / fall.mean()
-    return {name: image if name == "adc" else (image * fall).astype(np.float32) for name, image in images.items()}
+    return {
+        name: image if CONTRASTS[name].quantitative else (image * fall).astype(np.float32)
+        for name, image in images.items()
+    }
 
 
 def scribble(rgb: Uint8Array, *, mpp: float, rng: np.random.Generator) -> tuple[Uint8Array, BoolArray]:

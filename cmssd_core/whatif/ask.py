@@ -9,20 +9,24 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cmssd_core import inference
-from cmssd_core.cases import collate, prepare, registered
+from cmssd_core.batches import move_batch
+from cmssd_core.cases.collate import collate
+from cmssd_core.cases.modalities import cut_patches
+from cmssd_core.cases.prepare import prepare
+from cmssd_core.cases.site import is_registered
 from cmssd_core.config import Settings
-from cmssd_core.corrupted import draw, raw_bag
-from cmssd_core.corruptions import LEVELS, corrupt_bag, corrupt_volume
+from cmssd_core.corruptions.cases import draw, raw_bag
+from cmssd_core.corruptions.table import LEVELS, corrupt_bag, corrupt_volume
 from cmssd_core.explain.modality_shapley import ModalityShares, modality_shares
-from cmssd_core.inference import Predictor, Progress
-from cmssd_core.slide.patches import PatchSettings
-from cmssd_core.slide.prepare import normalised
+from cmssd_core.inference import predict as inference
+from cmssd_core.inference.predict import Predictor, Progress
+from cmssd_core.machine.store import Store
+from cmssd_core.models.spec import patch_spec, volume_spec
+from cmssd_core.slide.prepare import normalise_stain
 from cmssd_core.slide.prepare import prepare as prepare_slide
-from cmssd_core.store import Store
 from cmssd_core.types import Case, Finding, InputError, PatchBag, Prediction, Slide, Volume
 from cmssd_core.whatif.change import Change, Damage, canonical, content_id, words
-from cmssd_core.whatif.erase import erased, shown_erased
+from cmssd_core.whatif.erase import erase_prepared, erase_shown
 from cmssd_core.whatif.memory import Memory
 
 Made = TypeVar("Made")
@@ -128,7 +132,7 @@ def shares(
     tell(0.0, "making the change")
     ready = _prepared(bench, change, *_changed(bench, change, donor), tell)
     predictor = bench.predictor
-    batch = inference.moved(collate([ready], predictor.spec), predictor.device)
+    batch = move_batch(collate([ready], predictor.spec), predictor.device)
     with inference.precision(predictor.device), bench.memory.over(predictor.model):
         return modality_shares(
             predictor.model, batch, before_each=lambda share: tell(0.4 + 0.6 * share, "running the network")
@@ -166,10 +170,10 @@ def _check(case: Case, change: Change, donor: Case | None) -> None:
         raise InputError("the other patient's slide did not come; choose a case that has a slide")
     if change.site_mm is not None and isinstance(slide, Slide):
         moved = replace(slide, site_mm=change.site_mm)
-        if not registered(replace(case, inputs={**case.inputs, "he": moved})):
+        if not is_registered(replace(case, inputs={**case.inputs, "he": moved})):
             where = "inside the MRI" if isinstance(volume, Volume) else "an MRI to lay it in"
-            told = ", ".join(f"{v:.1f}" for v in change.site_mm)
-            raise InputError(f"a biopsy site at {told} mm came, expected one {where}; choose a point on the scan")
+            summary = ", ".join(f"{v:.1f}" for v in change.site_mm)
+            raise InputError(f"a biopsy site at {summary} mm came, expected one {where}; choose a point on the scan")
 
 
 def _changed(bench: Bench, change: Change, donor: Case | None) -> tuple[Case, Volume | None]:
@@ -183,18 +187,18 @@ def _changed(bench: Bench, change: Change, donor: Case | None) -> tuple[Case, Vo
         if isinstance(value, Volume):
             unerased = _volume(bench, change, value)
             region = change.erased
-            value = unerased if region is None else shown_erased(unerased, region)
+            value = unerased if region is None else erase_shown(unerased, region)
         elif isinstance(value, Slide):
             source = donor.inputs["he"] if donor is not None and change.slide_of is not None else value
             assert isinstance(source, Slide)
             value = replace(source, site_mm=change.site_mm or value.site_mm)
         inputs[name] = value
-    said = words(change)
-    note = Finding("warning", f"made up, not measured: {'; '.join(said)}", "what-if")
+    text = words(change)
+    note = Finding("warning", f"made up, not measured: {'; '.join(text)}", "what-if")
     case = Case(
         content_id(original.id, change),
         inputs,
-        steps=(*original.steps, *(f"what-if: {each}" for each in said)),
+        steps=(*original.steps, *(f"what-if: {each}" for each in text)),
         findings=(*_of(original.findings, inputs), note),
     )
     return case, unerased
@@ -224,7 +228,7 @@ def _prepared(bench: Bench, change: Change, case: Case, unerased: Volume | None,
     noticed = list(_of(base.findings[len(bench.case.findings) :], case.inputs))
     steps = list(base.steps[len(bench.case.steps) :])
     spec, settings = bench.predictor.spec, bench.settings
-    if unerased is not None:
+    if unerased is not None and volume_spec(spec) is not None:
         tell(0.1, "preparing the MRI")
         grid = base.inputs["mri"]
         if change.contrasts_off or change.on("mri"):
@@ -237,15 +241,15 @@ def _prepared(bench: Bench, change: Change, case: Case, unerased: Volume | None,
             noticed = [f for f in noticed if not f.where.startswith("mri")] + list(ready.findings)
             steps += [f"changed MRI: {step}" for step in ready.steps]
         assert isinstance(grid, Volume)
-        inputs["mri"] = grid if change.erased is None else erased(grid, unerased, change.erased)
+        inputs["mri"] = grid if change.erased is None else erase_prepared(grid, unerased, change.erased)
     slide = case.inputs.get("he")
-    if isinstance(slide, Slide):
+    if isinstance(slide, Slide) and patch_spec(spec) is not None:
         tell(0.3, "preparing the slide")
         cut, found, done = _bag(bench, change, slide)
         if found is not None:
             noticed = [f for f in noticed if not f.where.startswith("slide")] + list(found)
         steps += [f"changed slide: {step}" for step in done]
-        inputs["he"] = replace(cut, site_mm=slide.site_mm if registered(case) else None)
+        inputs["he"] = replace(cut, site_mm=slide.site_mm if is_registered(case) else None)
     return replace(case, inputs=inputs, steps=(*case.steps, *steps), findings=(*case.findings, *noticed))
 
 
@@ -260,11 +264,11 @@ def _bag(bench: Bench, change: Change, slide: Slide) -> tuple[PatchBag, tuple[Fi
             for damage in change.on("he"):
                 rng = draw(bench.case.id, damage.name, seed=change.seed)
                 raw = corrupt_bag(raw, damage.name, damage.level, rng)
-            return normalised(raw, backend=settings.stain_backend)
+            return normalise_stain(raw, backend=settings.stain_backend)
 
         ready = bench.once(("he", change.slide_of, change.on("he"), change.seed), damaged)
     elif change.slide_of is not None:
-        wanted = PatchSettings(patch_px=spec.patch_px, mpp=spec.patch_mpp, max_patches=settings.max_patches)
+        wanted = cut_patches(spec, settings)
         ready = bench.once(
             ("he", change.slide_of, (), 0),
             lambda: prepare_slide(slide, patch_settings=wanted, backend=settings.stain_backend),

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from cmssd_core import store
-from cmssd_core.cases import Site
-from cmssd_core.corruptions import CORRUPTIONS, LEVELS
-from cmssd_core.modalities import MODALITIES
+from cmssd_core.cases.modalities import MODALITIES
+from cmssd_core.cases.site import Site
+from cmssd_core.corruptions.table import CORRUPTIONS, LEVELS
+from cmssd_core.machine import store
 from cmssd_core.types import InputError
+from cmssd_core.volume.contrasts import contrast_label
 
 Fill = Literal["surroundings", "average", "air"]
 #: What stands in an erased region, in words.
@@ -123,18 +124,18 @@ def content_id(case_id: str, change: Change) -> str:
 def words(change: Change) -> tuple[str, ...]:
     """What is changed, a phrase each."""
     form = canonical(change)
-    said = [f"{MODALITIES[name].label} taken away" for name in form.off]
+    text = [f"{MODALITIES[name].label} taken away" for name in form.off]
     if form.contrasts_off:
-        said.append(f"MRI contrast {', '.join(name.upper() for name in form.contrasts_off)} taken away")
+        text.append(f"MRI contrast {', '.join(contrast_label(name) for name in form.contrasts_off)} taken away")
     if form.slide_of is not None:
-        said.append(f"the slide of case {form.slide_of[:12]} in place of the own one")
-    said += [f"{CORRUPTIONS[d.name].meaning} at level {d.level:g} of {LEVELS[-1]}" for d in form.damages]
+        text.append(f"the slide of case {form.slide_of[:12]} in place of the own one")
+    text += [f"{CORRUPTIONS[d.name].meaning} at level {d.level:g} of {LEVELS[-1]}" for d in form.damages]
     if form.patches_off:
-        said.append(f"{len(form.patches_off)} patch{'es' if len(form.patches_off) > 1 else ''} taken away")
+        text.append(f"{len(form.patches_off)} patch{'es' if len(form.patches_off) > 1 else ''} taken away")
     if form.erased is not None:
         region = form.erased
         wide = f" and {region.reach} to either side" if region.reach else ""
-        said.append(f"a region of slice {region.slice_index + 1}{wide} erased, filled with {FILLS[region.fill]}")
+        text.append(f"a region of slice {region.slice_index + 1}{wide} erased, filled with {FILLS[region.fill]}")
     if form.site_mm is not None:
-        said.append("biopsy site moved to " + ", ".join(f"{v:.1f}" for v in form.site_mm) + " mm (RAS+)")
-    return tuple(said)
+        text.append("biopsy site moved to " + ", ".join(f"{v:.1f}" for v in form.site_mm) + " mm (RAS+)")
+    return tuple(text)

@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
+from cmssd_core.evaluation.metrics import THRESHOLD
 from cmssd_core.evaluation.overlap import dice
-from cmssd_core.inference import THRESHOLD
 from cmssd_core.types import BoolArray, FloatArray, Prediction
 from cmssd_core.whatif.change import Change, canonical
 
@@ -88,7 +88,7 @@ def map_change(before: Prediction, after: Prediction) -> MapChange | None:
     return MapChange(gained_ml=float((other & ~one).sum()) * ml, lost_ml=float((one & ~other).sum()) * ml, dice=overlap)
 
 
-def covered(change: Change, after: Prediction) -> bool:
+def is_covered(change: Change, after: Prediction) -> bool:
     """Whether what calibration says of the answer holds: nothing is made up, and it was calibrated on such cases."""
     form = canonical(change)
     return form == Change(off=form.off) and "coverage" in (after.uncertainty or {})
@@ -96,34 +96,34 @@ def covered(change: Change, after: Prediction) -> bool:
 
 def doubts(change: Change, before: Prediction, after: Prediction) -> tuple[str, ...]:
     """What the changed answer is worth: whether its interval holds, what is unlike the images known, the gate alone."""
-    form, said = canonical(change), []
-    told, known = after.uncertainty or {}, before.uncertainty or {}
-    coverage = f"{told['coverage']:.0%}" if "coverage" in told else ""
-    if form and coverage and not covered(form, after):
-        said.append(
+    form, words = canonical(change), []
+    summary, known = after.uncertainty or {}, before.uncertainty or {}
+    coverage = f"{summary['coverage']:.0%}" if "coverage" in summary else ""
+    if form and coverage and not is_covered(form, after):
+        words.append(
             f"The weights were calibrated on unchanged inputs: on this made-up one neither the {coverage} interval nor "
             "the calibrated probability is covered."
         )
     elif form.off and coverage:
         alone = " and ".join(label for name, label in INPUTS.items() if name not in form.off)
-        said.append(
+        words.append(
             f"The {coverage} interval and the probability are those calibrated on cases with the {alone} alone."
         )
     elif form:
-        said.append("Nothing was calibrated for this answer: read it as what the network gives, no more.")
+        words.append("Nothing was calibrated for this answer: read it as what the network gives, no more.")
     for name, label in INPUTS.items():
-        away, limit, was = (told.get(f"ood_{name}"), told.get(f"ood_{name}_limit"), known.get(f"ood_{name}"))
+        away, limit, was = (summary.get(f"ood_{name}"), summary.get(f"ood_{name}_limit"), known.get(f"ood_{name}"))
         if away is None or limit is None or away <= limit:
             continue
         before_too = " It was so before the change." if was is not None and was > limit else ""
         moved = "" if was is None else f", {was:.1f} before"
-        said.append(
+        words.append(
             f"Out of distribution: this {label} is unlike the images the weights were calibrated on (distance "
             f"{away:.1f}{moved}; usual below {limit:.1f}).{before_too}"
         )
     if form.off and after.gate_mean is not None:
-        said.append("With one input there is nothing to weigh, so the gate is 1 by definition.")
-    return tuple(said)
+        words.append("With one input there is nothing to weigh, so the gate is 1 by definition.")
+    return tuple(words)
 
 
 def leaning(damaged: Literal["mri", "he"], levels: Sequence[float], gates: Sequence[float | None]) -> Lean:

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from cmssd_core.mri.body import body_mask
-from cmssd_core.mri.mask import place
-from cmssd_core.mri.orient import radiological
 from cmssd_core.types import BoolArray, FloatArray, InputError, Volume, frozen
+from cmssd_core.volume.body import body_mask
+from cmssd_core.volume.mask import place
+from cmssd_core.volume.orient import radiological
 from cmssd_core.whatif.change import Fill, Region
 
 RING_PX = 3
@@ -40,7 +40,7 @@ def mask_of(volume: Volume, region: Region) -> BoolArray:
     return mask
 
 
-def erased(prepared: Volume, source: Volume, region: Region) -> Volume:
+def erase_prepared(prepared: Volume, source: Volume, region: Region) -> Volume:
     """A prepared volume without a region drawn on its source; bias field and z-score stay those of the whole scan."""
     mask = place(mask_of(source, region), source.affine, like=prepared)
     out = prepared.voxels.copy()
@@ -49,7 +49,7 @@ def erased(prepared: Volume, source: Volume, region: Region) -> Volume:
     return replace(prepared, voxels=frozen(out))
 
 
-def shown_erased(source: Volume, region: Region) -> Volume:
+def erase_shown(source: Volume, region: Region) -> Volume:
     """The source without the region, by the same rule in the scanner's units: for the eye, the model reads `erased`."""
     mask = mask_of(source, region)
     _, z, y, x = source.voxels.shape

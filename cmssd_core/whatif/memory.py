@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from cmssd_core.confidence import ENCODERS
+from cmssd_core.cases.modalities import MODALITIES
 from cmssd_core.models.base import Model
 
 LIMIT_BYTES = 128_000_000
@@ -24,7 +24,7 @@ class Memory:
 
     def __init__(self, limit_bytes: int = LIMIT_BYTES) -> None:
         self.limit_bytes = limit_bytes
-        self.computed = dict.fromkeys(ENCODERS, 0)
+        self.computed = dict.fromkeys(MODALITIES, 0)
         self._rows: OrderedDict[tuple[str, bytes], Tensor] = OrderedDict()
         self._size = 0
 
@@ -38,12 +38,11 @@ class Memory:
         if model.training:
             raise ValueError("a model in training came; its features may depend on the batch; call eval() first")
         with ExitStack() as stack:
-            for modality, name in ENCODERS.items():
-                encoder = getattr(model, name, None)
-                if isinstance(encoder, nn.Module):
-                    # Set on the instance, so that hooks on the module still see what comes out.
-                    encoder.__dict__["forward"] = self._remembering(modality, encoder.forward, before_each)
-                    stack.callback(encoder.__dict__.pop, "forward", None)
+            for modality, path in model.encoders.items():
+                encoder = model.get_submodule(path)
+                # Set on the instance, so that hooks on the module still see what comes out.
+                encoder.__dict__["forward"] = self._remembering(modality, encoder.forward, before_each)
+                stack.callback(encoder.__dict__.pop, "forward", None)
             yield
 
     def _remembering(

@@ -5,9 +5,12 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+import pandas as pd
 import streamlit as st
 
+from cmssd_core.tables.spreadsheet import plain_table
 from dashboard import rights, selection, widgets
+from dashboard.inputs import name_modality
 from dashboard.parts import jobs
 from dashboard.services import audit as service
 from dashboard.services import model as models
@@ -37,7 +40,6 @@ _MEANS = {
 }
 #: Set when a case of the queue was opened: the page shows its maps at the next run.
 GO = "explain_go"
-_MODALITY = {"mri": "MRI", "he": "H&E slide"}
 
 
 def badge(verdict: str) -> str:
@@ -45,24 +47,28 @@ def badge(verdict: str) -> str:
     return _VERDICTS.get(verdict, f":gray-badge[{widgets.plain(verdict)}]")
 
 
-def overall(told: Report) -> None:
+def overall(summary: Report) -> None:
     """The one verdict, and each criterion's."""
     with st.container(border=True):
-        st.markdown(f"### {badge(told.overall)} over the criteria and methods below", help=_MEANS.get(told.overall))
-        if told.reason:
-            st.markdown(widgets.plain(told.reason))
-        if told.refused:
-            st.markdown(f":orange-badge[:material/warning: {told.refused} cases could not be read]")
-        st.markdown(_MEANS.get(told.overall, ""))
-        if told.model_id and models.model().model_id not in told.model_id:
+        st.markdown(
+            f"### {badge(summary.overall)} over the criteria and methods below", help=_MEANS.get(summary.overall)
+        )
+        if summary.reason:
+            st.markdown(widgets.plain(summary.reason))
+        if summary.refused:
+            st.markdown(f":orange-badge[:material/warning: {summary.refused} cases could not be read]")
+        st.markdown(_MEANS.get(summary.overall, ""))
+        if summary.model_id and models.model().model_id not in summary.model_id:
             st.warning("This audit is of other weights than those in use now: it says nothing of the present answers.")
-        said = f"Model {widgets.plain(told.model_id)}" if told.model_id else "The model is not named"
-        st.markdown(f":small[:gray[{said}{f', trained on: {widgets.plain(told.trained)}' if told.trained else ''}]]")
-    for criterion in service.criteria(told):
-        mine = [v for v in told.verdicts if v.criterion == criterion]
-        where = _MODALITY.get(mine[0].modality, mine[0].modality)
+        text = f"Model {widgets.plain(summary.model_id)}" if summary.model_id else "The model is not named"
+        st.markdown(
+            f":small[:gray[{text}{f', trained on: {widgets.plain(summary.trained)}' if summary.trained else ''}]]"
+        )
+    for criterion in service.criteria(summary):
+        mine = [v for v in summary.verdicts if v.criterion == criterion]
+        where = name_modality(mine[0].modality)
         words = widgets.plain(criterion.replace("_", " ").capitalize())
-        st.markdown(f"#### {words} :gray[on the {where}]", help=told.meanings.get(criterion))
+        st.markdown(f"#### {words} :gray[on the {where}]", help=summary.meanings.get(criterion))
         lines = []
         labels = service.names(mine)
         lines += [f"- {badge(v.verdict)} by {widgets.plain(name.split(' – ')[1])}: {widgets.plain(v.reason)}"
@@ -70,15 +76,15 @@ def overall(told: Report) -> None:
         st.markdown("\n".join(lines))
 
 
-def gates(told: Report) -> Verdict | None:
+def gates(summary: Report) -> Verdict | None:
     """One verdict's gates, each opened to its reason and its plot; gives the verdict that is shown."""
-    if not told.verdicts:
+    if not summary.verdicts:
         st.info("This audit holds no verdict: no case had a criterion.", icon=":material/info:")
         return None
-    names = service.names(told.verdicts)
+    names = service.names(summary.verdicts)
     st.subheader("The gates of one verdict")
     at = st.selectbox("Verdict", range(len(names)), format_func=lambda n: names[n].capitalize(), key="audit_verdict")
-    verdict = told.verdicts[at]
+    verdict = summary.verdicts[at]
     st.markdown(f"{badge(verdict.verdict)} {widgets.plain(verdict.reason)}", help=_MEANS.get(verdict.verdict))
     for number, each in enumerate(verdict.gates):
         _gate(each, f"gate_{at}_{number}")
@@ -125,10 +131,10 @@ def _number(value: float) -> str:
     return f"{value:.3g}".replace("-", "−")
 
 
-def queue(told: Report, verdict: Verdict, cohort: Path) -> None:
+def queue(summary: Report, verdict: Verdict, cohort: Path) -> None:
     """The cases in which map and criterion disagree most, to be opened one after the other."""
     st.subheader("Cases to look at")
-    worst = service.disagreements(told, verdict)
+    worst = service.disagreements(summary, verdict)
     if not worst:
         st.info("This audit keeps no case by case figures for this verdict.", icon=":material/info:")
         return
@@ -137,12 +143,12 @@ def queue(told: Report, verdict: Verdict, cohort: Path) -> None:
         "0 the control is better. Tick a row to open its case.]"
     )
     event = st.dataframe(
-        {
+        plain_table(pd.DataFrame({
             "case": [row.case_id for row in worst],
             "excess over the best control": [row.excess for row in worst],
             "enrichment of the map": [row.enrichment for row in worst],
             "best control": [row.control for row in worst],
-        },
+        })),
         key=f"audit_queue_{verdict.criterion}_{verdict.method}", hide_index=True, on_select="rerun",
         selection_mode="single-row", height=min(38 + 35 * len(worst), 320), alt="Cases by disagreement",
         column_config={name: st.column_config.NumberColumn(format="%.2f")
@@ -155,32 +161,39 @@ def queue(told: Report, verdict: Verdict, cohort: Path) -> None:
         st.rerun()
 
 
-def limits(told: Report) -> None:
+def limits(summary: Report) -> None:
     """What such an audit cannot catch."""
     with st.expander("What an audit cannot catch", icon=":material/visibility_off:"):
-        for each in told.limits or service.known_limits():
+        for each in summary.limits or service.known_limits():
             st.markdown(f"- {widgets.plain(each)}")
 
 
-def downloads(told: Report) -> None:
+def downloads(summary: Report) -> None:
     """The audit as HTML and JSON."""
     if not rights.session_may("export"):
         return
     left, right, _ = st.columns([1, 1, 2])
-    page = service.page(told)
+    page = service.page(summary)
     if page is not None:
         left.download_button(
             "Audit (HTML)", page, "cmssd_audit.html", "text/html",
             key="audit_html", icon=":material/description:", on_click="ignore", width="stretch",
         )  # fmt: skip
     right.download_button(
-        "Audit (JSON)", told.path.read_bytes, "cmssd_audit.json", "application/json",
+        "Audit (JSON)", summary.path.read_bytes, "cmssd_audit.json", "application/json",
         key="audit_json", icon=":material/data_object:", on_click="ignore", width="stretch",
     )  # fmt: skip
 
 
 def start(cohort: Path) -> None:
-    """There is no audit of this cohort yet: a job that makes one."""
+    """There is no audit of this cohort yet: a job that makes one, of a model that judges malignancy."""
+    if not models.answers("malignant"):
+        st.info(
+            "The audit asks what an answer of malignancy rests on. The model in use does not answer malignancy, so "
+            "there is nothing to audit.",
+            icon=":material/info:",
+        )
+        return
     st.info(
         "This cohort was not audited yet. Forty cases take about 20 minutes on two cores; a stopped audit goes on "
         "where it was.", icon=":material/info:",

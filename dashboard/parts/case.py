@@ -7,9 +7,13 @@ from pathlib import Path
 
 import streamlit as st
 
-from cmssd_core.slide.geojson import patches_geojson, read_geojson
+from cmssd_core.slide.geojson import patches_geojson
 from cmssd_core.types import Slide, Volume
+from cmssd_core.volume.contrasts import contrast_label
 from dashboard import rights, selection, state, widgets
+from dashboard.cards import make_cards
+from dashboard.inputs import describe_absent, describe_undrawn, name_modality
+from dashboard.services import case as cases
 from dashboard.services import cohort as cohorts
 from dashboard.services import criteria, reading
 from dashboard.viewers import mri, slide
@@ -43,7 +47,7 @@ def chooser(cohort: Path | None) -> None:
         st.rerun()
 
 
-def wanted() -> state.Result | None:
+def find_result() -> state.Result | None:
     """The result of the current case, analysed now where the last result is of another one; None = none is chosen."""
     current, result = selection.current(), state.result()
     if current is None:
@@ -70,50 +74,34 @@ def _read(of: selection.CaseRef) -> state.Result | None:
 def head(result: state.Result) -> None:
     """Who it is, in one line: what the cohort says, and nothing where it says nothing."""
     of = reading.ref(result)
-    said = " · ".join(f"{label} **{widgets.plain(value)}**" for label, value in reading.facts(of).items())
+    words = " · ".join(f"{label} **{widgets.plain(value)}**" for label, value in reading.facts(of).items())
     name = "uploaded case" if of.cohort is None else widgets.plain(of.case_id)
     missing = [label for label in ("age", "body part", "growth plate", "laterality") if label not in reading.facts(of)]
     unknown = f" :gray[· not given: {', '.join(missing)}]" if missing else ""
-    st.markdown(f"**{name}** · {said or 'nothing is known of the patient'}{unknown}")
+    st.markdown(f"**{name}** · {words or 'nothing is known of the patient'}{unknown}")
+    undrawn = describe_undrawn(result.case)
+    unread = " and ".join(f"the {name_modality(name)}" for name in reading.unread(result))
+    if undrawn is not None:
+        st.markdown(f":small[{undrawn}]")
+    if unread:
+        st.markdown(f":small[The model in use does not read {unread} of this case.]")
 
 
 def figures(result: state.Result) -> None:
-    """Severity, malignancy, volume and gate with their doubt, in as little height as they can be read in."""
+    """What the model answers, each with its doubt, in as little height as it can be read in; and what it does not."""
     p = result.prediction
-    uncertainty = p.uncertainty or {}
-    if p.severity_pct is None:
-        severity, doubt = "undefined", p.severity_reason or "no reason was recorded"
-    else:
-        coverage = f"{uncertainty['coverage']:.0%} interval" if "coverage" in uncertainty else "interval"
-        low_high = p.severity_interval
-        interval = (
-            "no interval: not calibrated"
-            if low_high is None
-            else f"{coverage} {low_high[0]:.1f} to {low_high[1]:.1f} %"
-        )
-        severity = f"{widgets.short_of(100.0, p.severity_pct, 1)} %"
-        doubt = f"{interval}; {f'**{p.tier}** tier, unvalidated' if p.tier else 'no tier'}"
-    outside = "" if p.extraosseous_ml is None else f", {p.extraosseous_ml:.1f} mL of it outside the bone"
-    tumour = "–" if p.tumour_ml is None else f"{p.tumour_ml:.1f} mL"
-    bone = "no MRI was given" if p.bone_ml is None else f"bone envelope {p.bone_ml:.1f} mL{outside}"
-    at_site = "site unregistered" if p.gate_at_site is None else f"{p.gate_at_site:.2f} at the biopsy site"
-    gate = "–" if p.gate_mean is None else f"{p.gate_mean:.2f}"
-    cards = (
-        ("Severity", severity, doubt),
-        ("Probability of malignancy", widgets.short_of(1.0, p.p_malignant, 3), widgets.sure(uncertainty)),
-        ("Tumour volume", tumour, bone),
-        ("Mean gate", gate, f"{at_site}; 1 = MRI, 0 = slide; not evidence"),
-    )
-    for column, (label, value, said) in zip(st.columns(4), cards, strict=True):
+    made = make_cards(p)
+    for column, card in zip(st.columns(max(4, len(made))), made, strict=False):
         with column.container(border=True, height="stretch", gap="xxsmall"):
-            st.markdown(f":small[{label}]")
-            st.markdown(f"### {value}")
-            st.markdown(f":small[{said}]")
-    told = (
+            st.markdown(f":small[{card.title}]")
+            st.markdown(f"### {card.value}")
+            st.markdown(f":small[{card.doubt}]")
+    widgets.unanswered(p)
+    summary = (
         f"Case {result.case.id[:12]}, read by {widgets.plain(p.model_id)}, "
         f"which learned from {widgets.plain(p.trained)}."
     )
-    st.markdown(f":small[:gray[{told}]]")
+    st.markdown(f":small[:gray[{summary}]]")
 
 
 @st.fragment
@@ -129,11 +117,11 @@ def viewers(
     with widgets.guarded("drawing the viewers"):
         left, right = st.columns(2)
         with left:
-            st.markdown("#### MRI")
+            st.markdown(f"#### {name_modality('mri')}")
             if isinstance(volume, Volume):
                 _mri(result, volume, name, height_px)
             else:
-                st.info("No MRI was given: there is no map and no severity.", icon=":material/info:")
+                st.info(describe_absent("mri", result.prediction), icon=":material/info:")
             if reading.ref(result).cohort is not None:
                 st.toggle(
                     "Show the known answer of the cohort", key=f"truth_{name}", help="Masks and criteria, on both."
@@ -141,11 +129,11 @@ def viewers(
             st.markdown("#### Quality of the inputs")
             widgets.findings(result.prediction.quality)
         with right:
-            st.markdown("#### H&E slide")
+            st.markdown(f"#### {name_modality('he')}")
             if isinstance(shown, Slide):
                 _slide(result, shown, name, height_px, beside)
             else:
-                st.info("No slide was given.", icon=":material/info:")
+                st.info(describe_absent("he"), icon=":material/info:")
             if isinstance(volume, Volume) and result.prediction.slices:
                 _areas(result, name)
 
@@ -167,7 +155,7 @@ def _mri(result: state.Result, volume: Volume, name: str, height_px: int) -> Non
         mm = ", ".join(f"{value:.1f}" for value in click.mm)
         st.markdown(
             f":small[Marked: voxel {', '.join(map(str, click.voxel))} (x, y, z), RAS+ {mm} mm, "
-            f"{click.contrast.upper()}{unit}]"
+            f"{contrast_label(click.contrast)}{unit}]"
         )
 
 
@@ -207,10 +195,10 @@ def _slide(result: state.Result, shown: Slide, name: str, height_px: int, beside
         with widgets.guarded("asking the model about each patch"):
             alone = reading.alone(result)
             if alone is None:
-                st.info("This model does not answer without the MRI, so no patch can be asked about by itself.")
+                st.info("This model gives no probability of malignancy from a patch by itself.")
     patches, layers = reading.patches(result), reading.layers(result, beside=beside, alone=alone)
     picture = st.container()
-    if patches is not None:
+    if patches is not None and reading.asks_patches():
         st.toggle(
             "What each patch says by itself", key=f"alone_{name}",
             help="Two more layers: the probability of malignancy from one patch alone, and how unsure that is.",
@@ -224,7 +212,7 @@ def _slide(result: state.Result, shown: Slide, name: str, height_px: int, beside
             shown, layers, key=f"slide_{name}", patches=patches, outlines=drawn, stain=reading.stain(result),
             link=name, height_px=height_px,
         )  # fmt: skip
-        if reading.site(result.case) is None:
+        if result.case.inputs.get("mri") is not None and reading.site(result.case) is None:
             st.markdown("**Unregistered**: the biopsy site is not known, so the slide has no place on the MRI.")
         if click is not None and click.patch is not None:
             mm = None if click.mm is None else ", ".join(f"{v:.1f}" for v in click.mm)
@@ -239,9 +227,9 @@ def _exchange(
     """QuPath GeoJSON out and in; gives the annotations that came in."""
     left, right = st.columns([1, 1])
     if patches is not None and rights.session_may("export"):
-        told = patches_geojson(patches.xy, patches.size_px, {layer.name: layer.values for layer in layers})
+        summary = patches_geojson(patches.xy, patches.size_px, {layer.name: layer.values for layer in layers})
         left.download_button(
-            "Patches for QuPath", json.dumps(told), f"cmssd_{result.case.id[:12]}_patches.geojson",
+            "Patches for QuPath", json.dumps(summary), f"cmssd_{result.case.id[:12]}_patches.geojson",
             "application/geo+json", key=f"geojson_{name}", icon=":material/download:", on_click="ignore",
             width="stretch", help="GeoJSON: each patch as a tile with its values as measurements.",
         )  # fmt: skip
@@ -252,8 +240,7 @@ def _exchange(
         )
         if given is not None and name not in kept:
             with widgets.guarded("reading the annotations"):
-                width, height = shown.level_sizes[0]
-                read = read_geojson(given.getvalue(), width=width, height=height)
+                read = cases.read_outlines(given, shown.level_sizes[0])
                 kept[name] = Outlines(name="Annotations", geojson=read)
         elif given is None and name in kept:
             st.markdown("Kept from before.")
@@ -267,7 +254,7 @@ def _forget(name: str) -> None:
 
 def pin(result: state.Result) -> None:
     """Pins this case beside the next one, or lets go of the pinned one."""
-    of, pinned = reading.ref(result), selection.pinned()
+    of, pinned = reading.ref(result), selection.get_pinned()
     if pinned == of:
         if st.button("Unpin", key="unpin", icon=":material/keep_off:", width="stretch"):
             selection.set_pinned(None)
@@ -281,9 +268,9 @@ def pin(result: state.Result) -> None:
         st.rerun()
 
 
-def compared(result: state.Result) -> state.Result | None:
+def find_compared(result: state.Result) -> state.Result | None:
     """The pinned case's result, read now where it was pinned elsewhere; None where none is pinned beside this one."""
-    pinned, other = selection.pinned(), state.pinned_result()
+    pinned, other = selection.get_pinned(), state.pinned_result()
     if pinned is None or pinned == reading.ref(result):
         return None
     if (other is None or reading.ref(other) != pinned) and pinned.cohort is not None:

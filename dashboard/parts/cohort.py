@@ -11,14 +11,15 @@ import numpy.typing as npt
 import pandas as pd
 import streamlit as st
 
+from cmssd_core.cases.modalities import BOTH
 from cmssd_core.types import InputError
 from dashboard import cohort_view, selection
 from dashboard.cohort_view import Choice, Facets, Numbers, View
+from dashboard.inputs import describe_condition
 from dashboard.services import cohort as cohorts
 from dashboard.services import features, intake
 from dashboard.services import model as predictors
 
-GIVEN = {"both": "all there is", "mri": "MRI alone", "he": "H&E alone"}
 FIRST_FILTERS = ("inputs", "malignant", "called", "centre")
 LONGEST_LINK = 1500  # letters of row numbers
 _RESTORED, _SAID = "cohort_restored", "cohort_said"
@@ -61,7 +62,7 @@ class Shown:
 
 def picker() -> Path | None:
     """Which of the known cohorts is open; None = there is none."""
-    known, opened = intake.known(), cohorts.opened()
+    known, opened = intake.list_tables(), cohorts.get_cohort()
     if not known or opened is None:
         return None
     if len(known) == 1:
@@ -80,31 +81,33 @@ def _code(text: str) -> str:
     return "`" + text.replace("`", "'") + "`"
 
 
-def shown(cohort: Path) -> Shown:
+def read_shown(cohort: Path) -> Shown:
     """Reads the cohort and what is asked of it: model, inputs, filters, sort."""
     key = selection.cohort_key(cohort)[:8]
     rows = cohorts.table(cohort)
     left, middle, right = st.columns(
-        [4, 2, 3] if len(cohorts.models(cohort)) > 1 else [6, 1, 4], vertical_alignment="bottom"
+        [3, 2, 4] if len(cohorts.models(cohort)) > 1 else [5, 1, 5], vertical_alignment="bottom"
     )
     models = cohorts.models(cohort)
-    model, given = (models[0] if models else None), "both"
+    model, given = (models[0] if models else None), BOTH
     if len(models) > 1:
         model = middle.selectbox("Model", models, key=f"cohort_{key}_model", persist_state="session")
-    if models:
-        said = right.segmented_control(
-            "What the model was given", list(GIVEN), key=f"cohort_{key}_given", default="both", required=True,
-            format_func=lambda name: GIVEN[name], persist_state="session",
+    conditions = list(cohorts.conditions(cohort, model))
+    if conditions:
+        _keep_option(f"cohort_{key}_given", conditions)
+        words = right.segmented_control(
+            "What the model was given", conditions, key=f"cohort_{key}_given", default=conditions[0], required=True,
+            format_func=describe_condition, persist_state="session",
         )  # fmt: skip
-        given = said or "both"
-    rows = cohorts.joined(cohort, given=given, model=model)
+        given = words or conditions[0]
+    rows = cohorts.join_answers(cohort, given=given, model=model)
     facets = cohorts.facets(cohort, given=given, model=model)
     with left:
         st.markdown(_summary(cohort, rows, model))
     view = _filters(key, facets)
     kept = cohort_view.positions(rows, facets, view)
     chosen = np.zeros(len(rows), dtype=bool)
-    ids = selection.selected().case_ids
+    ids = selection.get_selected().case_ids
     if ids:
         places = pd.Index(rows["case_id"]).get_indexer(list(ids))
         chosen[places[places >= 0]] = True
@@ -113,15 +116,15 @@ def shown(cohort: Path) -> Shown:
 
 def _lacking(cohort: Path, model: str | None) -> str | None:
     if model is None:
-        return "This cohort has no results yet: probabilities, severities and the plane of features come with them."
+        return "This cohort has no results yet: the model's answers and the plane of features come with them."
     if features.features(cohort, model) is None:
         return "These results hold no features, by which like cases are found and drawn; computing them anew adds them."
-    told = cohorts.metrics(cohort) or {}
+    summary = cohorts.metrics(cohort) or {}
     try:
         in_use = predictors.model().model_id
     except InputError:  # the sidebar says it
         return None
-    known = [about.get("model_id") for about in told.get("models", {}).values()] or [told.get("model_id")]
+    known = [about.get("model_id") for about in summary.get("models", {}).values()] or [summary.get("model_id")]
     return (
         None
         if in_use in known
@@ -131,15 +134,15 @@ def _lacking(cohort: Path, model: str | None) -> str | None:
 
 def _summary(cohort: Path, rows: pd.DataFrame, model: str | None) -> str:
     cases, patients = len(rows), rows["patient_id"].nunique()
-    told = cohorts.metrics(cohort) or {}
-    said = f"**{cases:,}** case{'s' * (cases != 1)} of **{patients:,}** patient{'s' * (patients != 1)}"
+    summary = cohorts.metrics(cohort) or {}
+    words = f"**{cases:,}** case{'s' * (cases != 1)} of **{patients:,}** patient{'s' * (patients != 1)}"
     if model is None:
-        return f"{said}; not evaluated yet."
-    about = told.get("models", {}).get(model, {})
-    trained = about.get("trained") or told.get("trained") or "not said"
+        return f"{words}; not evaluated yet."
+    about = summary.get("models", {}).get(model, {})
+    trained = about.get("trained") or summary.get("trained") or "not said"
     answered = int(rows["answered"].sum())
-    made_by = str(about.get("model_id") or told.get("model_id") or model)
-    return f"{said}; {answered:,} answered by {_code(made_by)}.\n\n:small[Trained on: {_code(str(trained))}]"
+    made_by = str(about.get("model_id") or summary.get("model_id") or model)
+    return f"{words}; {answered:,} answered by {_code(made_by)}.\n\n:small[Trained on: {_code(str(trained))}]"
 
 
 def _filters(key: str, facets: Facets) -> View:
@@ -154,7 +157,7 @@ def _filters(key: str, facets: Facets) -> View:
             "Filter by", names, default=first, key=f"cohort_{key}_by", format_func=cohort_view.title,
             persist_state="session", wrap=True,
         )  # fmt: skip
-        said = top[1].text_input(
+        words = top[1].text_input(
             "Case or patient contains", key=f"cohort_{key}_contains", persist_state="session", live=True,
             help="Not part of the link: it may be a name.",
         )  # fmt: skip
@@ -164,7 +167,7 @@ def _filters(key: str, facets: Facets) -> View:
             "Sort by", sorts, key=f"cohort_{key}_sort", format_func=cohort_view.title, persist_state="session"
         )
         down = top[2].toggle("Largest first", key=f"cohort_{key}_down", persist_state="session")
-        view = replace(view, contains=(said or "").strip(), sort=sort or "number", descending=down)
+        view = replace(view, contains=(words or "").strip(), sort=sort or "number", descending=down)
         columns = st.columns(4)
         for place, column in enumerate(by):
             with columns[place % 4]:
@@ -182,11 +185,11 @@ def _filter(key: str, column: str, facet: Choice | Numbers, view: View) -> View:
     title = cohort_view.title(column)
     if isinstance(facet, Choice):
         counts = np.bincount(facet.codes, minlength=len(facet.labels))
-        there = [label for label, n in zip(facet.labels, counts, strict=True) if n]
+        present = [label for label, n in zip(facet.labels, counts, strict=True) if n]
         name = f"cohort_{key}_f_{column}"
-        _keep_options(name, there)
+        _keep_options(name, present)
         chosen = st.multiselect(
-            title, there, key=name, placeholder="all", persist_state="session",
+            title, present, key=name, placeholder="all", persist_state="session",
             format_func=lambda label: f"{label} ({counts[facet.labels.index(label)]:,})",
         )  # fmt: skip
         places = tuple(sorted(facet.labels.index(label) for label in chosen))
@@ -194,11 +197,11 @@ def _filter(key: str, column: str, facet: Choice | Numbers, view: View) -> View:
     name = f"cohort_{key}_r_{column}"
     step = 10.0 ** np.floor(np.log10(max(facet.high - facet.low, 1e-9) / 100))
     low, high = float(np.floor(facet.low / step) * step), float(np.ceil(facet.high / step) * step)
-    there = st.session_state.get(name)
-    if there is not None:
-        first, last = (float(min(max(v, low), high)) for v in there)
+    present = st.session_state.get(name)
+    if present is not None:
+        first, last = (float(min(max(v, low), high)) for v in present)
         st.session_state[name] = (first, last)
-    ends = {} if there is not None else {"value": (low, high)}
+    ends = {} if present is not None else {"value": (low, high)}
     first, last = st.slider(
         title, low, high, step=float(step), key=name, persist_state="session", **ends,
         help="Cases that lack it are left out as soon as an end is moved.",
@@ -208,9 +211,9 @@ def _filter(key: str, column: str, facet: Choice | Numbers, view: View) -> View:
 
 
 def _keep_options(name: str, options: list[str]) -> None:
-    there = st.session_state.get(name)
-    if there is not None and any(one not in options for one in there):
-        st.session_state[name] = [one for one in there if one in options]
+    present = st.session_state.get(name)
+    if present is not None and any(one not in options for one in present):
+        st.session_state[name] = [one for one in present if one in options]
 
 
 def _keep_option(name: str, options: list[str]) -> None:
@@ -226,22 +229,22 @@ def restore() -> None:
     query = st.query_params.to_dict()
     if "cohort" not in query:
         return
-    cohort = intake.linked(query["cohort"], cohorts.fingerprint)
+    cohort = intake.find_linked(query["cohort"], cohorts.fingerprint)
     if cohort is None:
         st.session_state[_SAID] = (
             "The link speaks of a cohort that is not known here, or of an older state of its table; its view cannot "
             "be brought back."
         )
         return
-    if cohort != cohorts.opened():
+    if cohort != cohorts.get_cohort():
         selection.set_open_cohort(cohort)
     key = selection.cohort_key(cohort)[:8]
     models = cohorts.models(cohort)
-    given = query.get("given", "both") if models else "both"
-    given = given if given in GIVEN else "both"
     place = query.get("model", "0")
     model = models[int(place)] if place.isdecimal() and int(place) < len(models) else None
-    if given != "both":
+    given = query.get("given", BOTH)
+    given = given if given in cohorts.conditions(cohort, model or next(iter(models), None)) else BOTH
+    if given != BOTH:
         st.session_state[f"cohort_{key}_given"] = given
     if model is not None and len(models) > 1:
         st.session_state[f"cohort_{key}_model"] = model
@@ -279,24 +282,24 @@ def _put(key: str, view: View, facets: Facets) -> None:
 
 def link(of: Shown) -> None:
     """Writes the view into the page's address: columns, places and row numbers; no name, no text that was typed."""
-    told = {"cohort": cohorts.fingerprint(of.cohort), **cohort_view.to_query(of.view)}
+    summary = {"cohort": cohorts.fingerprint(of.cohort), **cohort_view.to_query(of.view)}
     models = cohorts.models(of.cohort)
-    if of.given != "both":
-        told["given"] = of.given
+    if of.given != BOTH:
+        summary["given"] = of.given
     if of.model is not None and models.index(of.model):
-        told["model"] = str(models.index(of.model))
+        summary["model"] = str(models.index(of.model))
     if of.current is not None:
-        told["case"] = str(of.current)
+        summary["case"] = str(of.current)
     if of.chosen.any():
         rows = cohort_view.packed(np.flatnonzero(of.chosen))
         if len(rows) <= LONGEST_LINK:
-            told["cases"] = rows
+            summary["cases"] = rows
         elif (named := _slice_of(of)) is not None:
-            told["slice"] = named
+            summary["slice"] = named
         else:
             st.markdown(":small[The selection is too scattered for this page's link; save it as a slice to link it.]")
-    if st.query_params.to_dict() != told:
-        st.query_params.from_dict(told)
+    if st.query_params.to_dict() != summary:
+        st.query_params.from_dict(summary)
 
 
 def _slice_of(of: Shown) -> str | None:

@@ -24,21 +24,21 @@ Bools = npt.NDArray[np.bool_]
 def follow(who: str) -> int:
     """The last change of the selection that was not made by `who`: a widget is made anew when it grows."""
     mine, others = st.session_state.get(_TURN + who, (-1, 0))
-    turn = selection.selected().turn
+    turn = selection.get_selected().turn
     if turn != mine:
         others = turn
         st.session_state[_TURN + who] = (turn, others)
     return others
 
 
-def made(who: str) -> None:
+def note_selection(who: str) -> None:
     """Notes that `who` made the selection as it is now."""
     _, others = st.session_state.get(_TURN + who, (-1, 0))
-    st.session_state[_TURN + who] = (selection.selected().turn, others)
+    st.session_state[_TURN + who] = (selection.get_selected().turn, others)
 
 
 def _mine(who: str) -> bool:
-    return st.session_state.get(_TURN + who, (-1, 0))[0] == selection.selected().turn
+    return st.session_state.get(_TURN + who, (-1, 0))[0] == selection.get_selected().turn
 
 
 def plane(of: Shown) -> None:
@@ -118,12 +118,12 @@ def _words(of: Shown, rows: cohort_view.Positions) -> list[str]:
     part = of.rows.iloc[rows]
     label = part["malignant"].map({1.0: "malignant", 0.0: "benign"}).fillna("label not known")
     lines = []
-    for name, truth, p, severity in zip(
-        part["case_id"], label, part["p_malignant"], part["severity_pct"], strict=True
-    ):  # fmt: skip
-        answer = "no answer" if p != p else f"p malignant {p:.3f}"
-        measured = "" if severity != severity else f", severity {severity:.1f} %"
-        lines.append(f"{name}<br>{truth}<br>{answer}{measured}")
+    answers = {"p_malignant": "p malignant {:.3f}", "severity_pct": "severity {:.1f} %", "risk": "log hazard {:+.2f}"}
+    columns = [part[column] for column in answers]
+    for name, truth, answered, *values in zip(part["case_id"], label, part["answered"], *columns, strict=True):
+        words = [form.format(value) for form, value in zip(answers.values(), values, strict=True) if value == value]
+        none = "map alone" if answered else "no answer"
+        lines.append(f"{name}<br>{truth}<br>{', '.join(words) or none}")
     return lines
 
 
@@ -152,13 +152,13 @@ def _rows(points: list[dict[str, Any]]) -> list[int]:
 
 
 def _event(key: str) -> dict[str, Any]:
-    told = st.session_state.get(key)
-    return dict(told["selection"]) if told else {}
+    summary = st.session_state.get(key)
+    return dict(summary["selection"]) if summary else {}
 
 
 def _select(of: Shown, rows: cohort_view.Positions, who: str) -> None:
     selection.set_selected(of.ids(rows), by=selection.PLOT)
-    made(who)
+    note_selection(who)
 
 
 def spread(of: Shown) -> None:
@@ -167,7 +167,10 @@ def spread(of: Shown) -> None:
     if not columns:
         st.info("No column of this cohort holds more than one value; there is nothing to spread.")
         return
-    start = next((c for c in ("severity_pct", "severity_true", "p_malignant", "age_years") if c in columns), columns[0])
+    start = next(
+        (c for c in ("severity_pct", "severity_true", "p_malignant", "risk", "dice", "age_years") if c in columns),
+        columns[0],
+    )
     column = st.selectbox(
         "Distribution of", columns, index=columns.index(start), key=of.key("column"),
         format_func=cohort_view.title, persist_state="session",
@@ -176,20 +179,20 @@ def spread(of: Shown) -> None:
     title = cohort_view.title(column)
     if isinstance(facet, Numbers):
         values, edges = facet.values[of.kept], np.linspace(facet.low, facet.high, BINS + 1)
-        there = np.isfinite(values)
-        counts = [np.histogram(values[part], edges)[0] for part in (there, there & chosen)]
+        present = np.isfinite(values)
+        counts = [np.histogram(values[part], edges)[0] for part in (present, present & chosen)]
         figure = distribution.of_numbers(edges, *counts, title)
     else:
         codes, unknown = facet.codes[of.kept], len(facet.labels) - 1
-        values, there, edges = codes.astype(float), codes != unknown, np.arange(unknown + 1) - 0.5
-        counts = [np.bincount(codes[part], minlength=unknown)[:unknown] for part in (there, there & chosen)]
+        values, present, edges = codes.astype(float), codes != unknown, np.arange(unknown + 1) - 0.5
+        counts = [np.bincount(codes[part], minlength=unknown)[:unknown] for part in (present, present & chosen)]
         figure = distribution.of_labels(facet.labels[:-1], *counts, title)
-    missing = int((~there).sum())
+    missing = int((~present).sum())
     key = of.key("spread", column, follow("spread"))
     st.plotly_chart(
-        figure, key=key, on_select=partial(_on_spread, of, np.where(there, values, np.nan), edges, key),
+        figure, key=key, on_select=partial(_on_spread, of, np.where(present, values, np.nan), edges, key),
         config=distribution.CONFIG, selection_mode=("points", "box"),
-        alt=distribution.alt(title, int(there.sum()), missing, int((there & chosen).sum())),
+        alt=distribution.alt(title, int(present.sum()), missing, int((present & chosen).sum())),
     )  # fmt: skip
     lack = f"{missing:,} of the {len(of.kept):,} cases shown lack it. " if missing else ""
     st.markdown(f":small[{lack}Click a bar or draw a box to select its cases.]")

@@ -8,6 +8,9 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from cmssd_core.evaluation.metrics import METRICS, drawn_names, names_at
+from cmssd_core.report.answers import MEANINGS
+from cmssd_core.tables.spreadsheet import plain_table
 from dashboard import cohort_view, selection, widgets
 from dashboard.parts import cohort_plots as plots
 from dashboard.parts.cohort import Shown
@@ -24,7 +27,8 @@ COLUMNS = {
     "severity_pct": "%.1f",
     "interval": None,
     "severity_true": "%.1f",
-    "dice": "%.3f",
+    "risk": "%+.2f",
+    **{name: f"%.{METRICS[name].digits.narrow}f" for name in drawn_names() if name in names_at("main")},
     "inputs": None,
     "age_years": "%.0f",
     "sex": None,
@@ -39,6 +43,7 @@ _TITLES = {"p_malignant": "p malignant", "interval": "90 % interval", "patient_i
 _HELP = {
     "p_malignant": "Calibrated probability of malignancy by the model above; empty where it gave no answer.",
     "severity_pct": "Share of the bone's envelope taken by malignant tumour, by the model; empty without an MRI.",
+    "risk": f"Log hazard by the model: {MEANINGS['risk']}.",
     "interval": "Conformal interval of the severity; its coverage holds for cases like those it was calibrated on.",
     "severity_true": "From the table, else from the masks.",
     "problem": "Why the case could not be read.",
@@ -49,8 +54,8 @@ def bar(of: Shown) -> None:
     """What is selected, and what can be done with it."""
     count, inside = int(of.chosen.sum()), int(of.chosen[of.kept].sum())
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        said = f"**{len(of.kept):,}** of {len(of.rows):,} cases shown; **{count:,} selected**"
-        st.markdown(said + (f", {count - inside:,} of them not shown" if inside < count else ""), width="content")
+        words = f"**{len(of.kept):,}** of {len(of.rows):,} cases shown; **{count:,} selected**"
+        st.markdown(words + (f", {count - inside:,} of them not shown" if inside < count else ""), width="content")
         st.button("Clear", key="cohort_clear", on_click=_set, args=([],), disabled=not count, icon=":material/close:",
                   help="Select nothing")  # fmt: skip
         st.button("Select all shown", key="cohort_all", on_click=lambda: _set(of.ids(of.kept)),
@@ -76,10 +81,10 @@ def _slices(of: Shown, count: int) -> None:
         if st.form_submit_button(f"Save the {count:,} selected", disabled=not count, icon=":material/bookmark_add:"):
             with widgets.guarded("saving the slice"):
                 selection.save_slice(of.cohort, name, of.ids(np.flatnonzero(of.chosen)))
-    there = selection.slices(of.cohort)
-    if not there:
+    present = selection.slices(of.cohort)
+    if not present:
         st.markdown(":small[No slice of this cohort is saved yet.]")
-    for one in there:
+    for one in present:
         left, right = st.columns([4, 1])
         left.button(
             f"{one.name} ({len(one.case_keys):,})", key=f"cohort_take_{one.id}", width="stretch",
@@ -112,10 +117,10 @@ def table(of: Shown) -> None:
     key = of.key("table", turn, page, *_print(of))
     ticked = np.flatnonzero(of.chosen[here]).tolist()
     st.dataframe(
-        _told(of, here), key=key, hide_index=True, height=min(40 + 35 * len(here), 640), placeholder="–",
+        plain_table(_told(of, here)), key=key, hide_index=True, height=min(40 + 35 * len(here), 640), placeholder="–",
         on_select=partial(_on_table, of, tuple(ids), key), selection_mode=("multi-row", "single-cell"),
         selection_default={"selection": {"rows": ticked}},
-        column_config=_config(of.rows), alt=f"{len(of.kept):,} cases with their label, probability and severity",
+        column_config=_config(of.rows), alt=f"{len(of.kept):,} cases with their label and what the model answers",
     )  # fmt: skip
     more = (
         f" Rows {(page - 1) * PAGE + 1:,} to {(page - 1) * PAGE + len(here):,}; a column's own arrow sorts these "
@@ -128,18 +133,18 @@ def table(of: Shown) -> None:
 
 def _print(of: Shown) -> tuple[str, ...]:
     """Changes with what the rows of the table are: its widget is made anew then."""
-    told = repr((of.view, of.given, of.model))
-    return (selection.case_key(told)[:8],)
+    summary = repr((of.view, of.given, of.model))
+    return (selection.case_key(summary)[:8],)
 
 
 def _ordered(of: Shown, turn: int) -> cohort_view.Positions:
     """The rows shown, those first that were selected elsewhere. Ticking rows does not move them."""
-    there = st.session_state.get("cohort_front")
-    if there is None or there[0] != turn:
-        there = st.session_state["cohort_front"] = (turn, selection.selected().case_ids)
-    if not there[1]:
+    present = st.session_state.get("cohort_front")
+    if present is None or present[0] != turn:
+        present = st.session_state["cohort_front"] = (turn, selection.get_selected().case_ids)
+    if not present[1]:
         return of.kept
-    front = of.rows["case_id"].isin(list(there[1])).to_numpy()[of.kept]
+    front = of.rows["case_id"].isin(list(present[1])).to_numpy()[of.kept]
     ordered: cohort_view.Positions = np.concatenate([of.kept[front], of.kept[~front]])
     return ordered
 
@@ -175,14 +180,14 @@ def _config(rows: pd.DataFrame) -> dict[str, object]:
 
 
 def _on_table(of: Shown, ids: tuple[str, ...], key: str) -> None:
-    told = st.session_state[key]["selection"]
-    cell = tuple(told["cells"][0]) if told["cells"] else None
+    summary = st.session_state[key]["selection"]
+    cell = tuple(summary["cells"][0]) if summary["cells"] else None
     if cell is not None and st.session_state.get(_CELL) != (key, cell):
         selection.set_current(selection.CaseRef(of.cohort, ids[int(cell[0])]))
     st.session_state[_CELL] = (key, cell)
-    before = selection.selected().case_ids
-    selection.set_selected((before - set(ids)) | {ids[row] for row in told["rows"]}, by=selection.TABLE)
-    plots.made("table")
+    before = selection.get_selected().case_ids
+    selection.set_selected((before - set(ids)) | {ids[row] for row in summary["rows"]}, by=selection.TABLE)
+    plots.note_selection("table")
 
 
 def current(of: Shown) -> None:
@@ -198,7 +203,7 @@ def current(of: Shown) -> None:
         st.markdown(f"**`{ref.case_id}`**: {_words(case)}", width="stretch")
         if st.button("Read it", type="primary", key="cohort_read", icon=":material/radiology:"):
             st.switch_page("../pages/case.py")
-        pinned = selection.pinned() == ref
+        pinned = selection.get_pinned() == ref
         st.button("Unpin" if pinned else "Pin", key="cohort_pin", icon=":material/keep:", on_click=selection.set_pinned,
                   args=(None if pinned else ref,), help="It stands beside others on the Case page")  # fmt: skip
     if isinstance(case["problem"], str):
@@ -209,14 +214,15 @@ def current(of: Shown) -> None:
         return
     rows = like["row"].to_numpy()
     st.markdown(f"**The {len(like)} cases most like it** by what the model saw in them:")
-    told = _told(of, rows)
-    told.insert(1, "distance", like["distance"].to_numpy())
-    keep = [c for c in ("case_id", "distance", "malignant", "p_malignant", "severity_pct", "severity_true", "dice",
-                        "inputs", "centre") if c in told]  # fmt: skip
+    summary = _told(of, rows)
+    summary.insert(1, "distance", like["distance"].to_numpy())
+    keep = [c for c in ("case_id", "distance", "malignant", "p_malignant", "severity_pct", "severity_true", "risk",
+                        "dice", "inputs", "centre") if c in summary]  # fmt: skip
     ids = of.ids(rows)
-    key = of.key("like", row, selection.selected().turn)
+    key = of.key("like", row, selection.get_selected().turn)
     st.dataframe(
-        told[keep], key=key, hide_index=True, placeholder="–", on_select=partial(_on_like, of, tuple(ids), key),
+        plain_table(summary[keep]), key=key, hide_index=True, placeholder="–",
+        on_select=partial(_on_like, of, tuple(ids), key),
         selection_mode="single-cell", alt="Cases like the current one with their distance",
         column_config=_config(of.rows) | {"distance": st.column_config.NumberColumn(
             "Distance", format="%.2f", help="Distance of the z-scored features, as a share of the median distance to "
@@ -229,16 +235,18 @@ def current(of: Shown) -> None:
 
 def _words(case: pd.Series) -> str:
     label = {1.0: "malignant", 0.0: "benign"}.get(case["malignant"], "label not known")
-    said = [label, str(case["inputs"])]
+    words = [label, str(case["inputs"])]
     if case["p_malignant"] == case["p_malignant"]:
-        said.append(f"p malignant {case['p_malignant']:.3f}")
+        words.append(f"p malignant {case['p_malignant']:.3f}")
     if case["severity_pct"] == case["severity_pct"]:
         low, high = case.get("severity_low"), case.get("severity_high")
         doubt = "interval not calibrated" if low is None or low != low else f"{low:.1f} to {high:.1f}"
-        said.append(f"severity {case['severity_pct']:.1f} % ({doubt})")
+        words.append(f"severity {case['severity_pct']:.1f} % ({doubt})")
+    if case["risk"] == case["risk"]:
+        words.append(f"log hazard {case['risk']:+.2f}")
     if case["severity_true"] == case["severity_true"]:
-        said.append(f"truth {case['severity_true']:.1f} %")
-    return ", ".join(said)
+        words.append(f"truth {case['severity_true']:.1f} %")
+    return ", ".join(words)
 
 
 def _on_like(of: Shown, ids: tuple[str, ...], key: str) -> None:

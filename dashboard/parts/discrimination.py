@@ -13,7 +13,7 @@ from dashboard.parts.performance import Titles
 from dashboard.parts.threshold import threshold
 from dashboard.services import performance as service
 from dashboard.services.performance import Answers, Scope
-from dashboard.views import charts, confusion, roc, told
+from dashboard.views import charts, confusion, roc, wording
 
 _CLICKS = "cmssd_matrix_clicks"
 RATES = {
@@ -29,11 +29,12 @@ RATES = {
 @widgets.guarded("judging the answers")
 def discrimination(scope: Scope, named: Titles) -> None:
     """ROC, matrix and shares at a threshold that moves, precision and recall, and the answers against each other."""
-    if not len(service.labelled(scope)[1]):
-        st.info("No case here has a label in the column malignant: nothing to discriminate.", icon=":material/info:")
+    unlabelled = service.why_unlabelled(scope)
+    if unlabelled is not None:
+        st.info(f"{unlabelled} There is nothing to discriminate.", icon=":material/info:")
         return
     at, _ = threshold(scope)
-    judged = service.judged(scope, 0.5 if at is None else at)
+    judged = service.judge_threshold(scope, 0.5 if at is None else at)
     both = service.both_classes(scope)
     shown = _curves_shown(scope, named) if both else {}
     found = {named[one]: service.discrimination(scope.of(one)) for one in shown}
@@ -46,7 +47,7 @@ def discrimination(scope: Scope, named: Titles) -> None:
                 here = (1 - judged.specificity.value, judged.sensitivity.value)
             first = service.discrimination(scope)
             figure = roc.roc_curves({name: f.curve for name, f in found.items()}, bounds=first.band, here=here)
-            areas = {name: told.words(f.auc) for name, f in found.items()}
+            areas = {name: wording.words(f.auc) for name, f in found.items()}
             st.plotly_chart(figure, key="roc", alt=roc.roc_alt(areas), config=charts.CONFIG)
             if first.band is None:
                 st.markdown(":small[No band: too few cases of a class.]")
@@ -69,14 +70,14 @@ def discrimination(scope: Scope, named: Titles) -> None:
                 here = (judged.sensitivity.value, judged.ppv.value)
             curves = {name: f.precision for name, f in found.items()}
             prevalence = service.discrimination(scope).prevalence.value
-            precisions = {name: told.words(f.average_precision) for name, f in found.items()}
+            precisions = {name: wording.words(f.average_precision) for name, f in found.items()}
             alt = "Precision-recall curves; average precision of " + "; ".join(
                 f"{k}: {v}" for k, v in precisions.items()
             )
             figure = roc.precision_recall(curves, prevalence=prevalence, here=here)
             st.plotly_chart(figure, key="precision", alt=alt, config=charts.CONFIG)
             first = service.discrimination(scope).average_precision
-            st.markdown(f":small[Average precision of {named[scope.answers]}: {told.words(first)}]")
+            st.markdown(f":small[Average precision of {named[scope.answers]}: {wording.words(first)}]")
     with right:
         st.markdown("#### Shares at this threshold")
         _rates(judged)
@@ -126,7 +127,7 @@ def _clicked(key: str) -> None:
 
 
 def _unselect() -> None:
-    if st.session_state["cell"] is None and selection.selected().by == selection.MATRIX:
+    if st.session_state["cell"] is None and selection.get_selected().by == selection.MATRIX:
         selection.set_selected((), by=selection.MATRIX)
 
 
@@ -147,7 +148,7 @@ def _rates(judged: Judged) -> None:
         {
             "share": list(RATES),
             "value (95 % interval), n": [
-                told.cell(told.words(getattr(judged, attribute), 1, percent=True)) for attribute in RATES.values()
+                wording.cell(wording.words(getattr(judged, attribute), 1, percent=True)) for attribute in RATES.values()
             ],
         },
         hide_index=True,
@@ -158,18 +159,18 @@ def _rates(judged: Judged) -> None:
 
 def _against(scope: Scope, named: Titles, at: float) -> None:
     """Every other answer beside the chosen: areas, their paired difference, and who alone is right at the threshold."""
-    others = [one for one in named if one != scope.answers]
+    others = [one for one in named if one != scope.answers and service.why_unlabelled(scope.of(one)) is None]
     if not others:
         return
     st.markdown(f"#### {named[scope.answers]} against the others")
-    found = [service.compared(scope, one, at) for one in others]
+    found = [service.compare_answers(scope, one, at) for one in others]
     st.table(
         {
             "answers": [named[one.answers] for one in found],
-            "their area (95 % interval), n": [told.cell(told.words(one.auc)) for one in found],
-            "area gained by the chosen": [told.difference(one.difference) for one in found],
+            "their area (95 % interval), n": [wording.cell(wording.words(one.auc)) for one in found],
+            "area gained by the chosen": [wording.difference(one.difference) for one in found],
             "pairs": [f"{one.difference.n:,}" for one in found],
-            "alone right at the threshold: chosen, other": [told.only_one_right(one.mcnemar) for one in found],
+            "alone right at the threshold: chosen, other": [wording.only_one_right(one.mcnemar) for one in found],
         },
         hide_index=True,
         border="horizontal",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -11,31 +12,19 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from cmssd_core.evaluation.metrics import Values
+from cmssd_core.evaluation.figure import Values
+from cmssd_core.evaluation.metrics import METRICS, THRESHOLD, drawn_names
+from cmssd_core.tasks.table import TASKS
 from dashboard import rights, selection, widgets
 from dashboard.parts import case_list
 from dashboard.parts.threshold import threshold
 from dashboard.services import performance as service
 from dashboard.services.performance import Scope
-from dashboard.views import charts, errors, forest, told
+from dashboard.views import charts, errors, forest, wording
 
-MAPS = {"dice": "Dice", "iou": "IoU", "hd95_mm": "HD95, mm"}
 Points = list[dict[str, Any]]
 ATTRIBUTES = {"sex": "Sex", "age": "Age, years", "field_t": "Field, tesla", "scanner": "Scanner", "centre": "Centre"}
 NAMED = "Named slices"
-FIGURES = {
-    "AUC": "auc",
-    "Sensitivity": "sensitivity",
-    "Specificity": "specificity",
-    "Accuracy": "accuracy",
-    "Dice": "dice",
-    "Severity error": "severity_error",
-}
-WORST = {
-    "Smallest Dice": "dice",
-    "Longest Hausdorff distance": "hd95_mm",
-    "Severity furthest off": "severity_error",
-}
 
 
 @st.fragment
@@ -48,13 +37,14 @@ def maps_and_severity(scope: Scope) -> None:
 
 
 def _maps(scope: Scope) -> None:
-    """Distributions of Dice, IoU and HD95; a click on a bar selects its cases."""
+    """Distributions of the metrics of maps; a click on a bar selects its cases."""
+    names = drawn_names()
     rows = service.rows(scope)
-    rows = rows[rows["dice"].notna()]
+    rows = rows[rows[list(names)].notna().any(axis=1)]
     if rows.empty:
         st.info("No case here has both a map and a mask of its truth.", icon=":material/info:")
         return
-    only = st.toggle(
+    only = bool(rows["malignant"].notna().any()) and st.toggle(
         "Malignant cases only", key="malignant_only", value=True,
         help="A benign case without a tumour on its map counts 1 and lifts every mean.",
     )  # fmt: skip
@@ -63,20 +53,21 @@ def _maps(scope: Scope) -> None:
         st.info("No malignant case here has both a map and a mask.", icon=":material/info:")
         return
     empty = rows["one_empty"].fillna(False).astype(bool)
-    for column, (name, title) in zip(st.columns(3), MAPS.items(), strict=True):
+    for column, name in zip(st.columns(len(names)), names, strict=True):
+        metric, title = METRICS[name], METRICS[name].heading
         with column:
             kept = rows[rows[name].notna()]
             if kept.empty:
                 st.info(f"No case here has {title}.", icon=":material/info:")
                 continue
             values, label = (kept[c].to_numpy(dtype=np.float64) for c in (name, "malignant"))
-            top: float | None = 1.0
-            if name == "hd95_mm":
+            top: float | None = metric.bounds[1]
+            if top == math.inf:
                 # A map that was not found counts the image's diagonal, which would leave one bar for all others.
                 found = kept.loc[~empty[kept.index], name]
                 top = float(found.max()) if len(found) and found.max() > 0 else None
             mean = service.map_figure(scope, name, only)
-            st.markdown(f"**{title}**: mean {told.words(mean, 1 if name == 'hd95_mm' else 3)}")
+            st.markdown(f"**{title}**: mean {wording.words(mean, metric.digits.narrow)}")
             low, middle, high = np.percentile(values, (25, 50, 75))
             st.markdown(f":small[median {middle:.3g}, quartiles {low:.3g} and {high:.3g}]")
             chart = errors.distribution(values, label, title=title, top=top)
@@ -96,14 +87,16 @@ def _severity(scope: Scope) -> None:
     both = rows[rows["severity_pct"].notna() & rows["severity_true"].notna()]
     st.markdown("#### Severity")
     if both.empty:
-        st.info("No case here has both a found and a known severity.", icon=":material/info:")
+        lacking = TASKS["severity_pct"].label in service.unanswered(scope)
+        why = "These answers hold no severity." if lacking else "No case here has both a found and a known severity."
+        st.info(why, icon=":material/info:")
         return
     limits, icc, off = service.severity_agreement(scope)
     lost = len(rows[rows["severity_error"].notna()]) - len(both)
-    low, high = (told.value(edge, 1, signed=True) for edge in (limits.lower, limits.upper))
+    low, high = (wording.value(edge, 1, signed=True) for edge in (limits.lower, limits.upper))
     st.markdown(
-        f"In points: mean error {told.words(off, 1)} · bias {told.words(limits.bias, 1, signed=True)} · limits of "
-        f"agreement {low} to {high}. ICC(A,1) {told.words(icc)}."
+        f"In points: mean error {wording.words(off, 1)} · bias {wording.words(limits.bias, 1, signed=True)} · "
+        f"limits of agreement {low} to {high}. ICC(A,1) {wording.words(icc)}."
     )
     if lost > 0:
         st.markdown(
@@ -155,7 +148,7 @@ def _bin(ids: pd.Series[str], values: Values, edges: Values, event: Points) -> l
 
 def _selected_here(scope: Scope) -> None:
     """The cases that a click selected on this page."""
-    now = selection.selected()
+    now = selection.get_selected()
     if now.by != selection.PLOT or not now or not rights.session_may("cases"):
         return
     rows = service.rows(scope)
@@ -171,30 +164,37 @@ def _selected_here(scope: Scope) -> None:
 def subgroups(scope: Scope) -> None:
     """One figure in every group of an attribute, or in the named slices, against all cases."""
     known = service.groups(scope)
-    there = [title for name, title in ATTRIBUTES.items() if name in known]
+    present = [title for name, title in ATTRIBUTES.items() if name in known]
     if selection.slices(scope.cohort):
-        there.append(NAMED)
-    if not there:
+        present.append(NAMED)
+    if not present:
         st.info(
             "The cohort says no centre, scanner, field, sex or age in which its cases differ, and has no named slices.",
             icon=":material/info:",
         )
         return
+    on_offer = service.answered_figures(scope)
+    if not on_offer:
+        st.info("No figure here is split by group.", icon=":material/info:")
+        return
     left, right = st.columns(2)
-    by = left.segmented_control("By", there, default=there[0], key="by", required=True, wrap=True)
-    name = right.segmented_control("Figure", list(FIGURES), default="Accuracy", key="group_figure", required=True,
-                                   wrap=True)  # fmt: skip
-    figure, at = FIGURES[name or "Accuracy"], 0.5
-    if figure in ("sensitivity", "specificity", "accuracy"):
+    by = left.segmented_control("By", present, default=present[0], key="by", required=True, wrap=True)
+    names = on_offer
+    figure = right.segmented_control(
+        "Figure", names, default=names[0], key="group_figure", required=True, wrap=True,
+        format_func=lambda one: METRICS[one].heading,
+    ) or names[0]  # fmt: skip
+    metric, at = METRICS[figure], THRESHOLD
+    if metric.at_threshold:
         chosen, _ = threshold(scope)
-        at = 0.5 if chosen is None else chosen
+        at = THRESHOLD if chosen is None else chosen
     attribute = next((key for key, title in ATTRIBUTES.items() if title == by), None)
     groups = service.by_group(scope, attribute, figure, at)
-    whole = service.whole(scope, figure, at)
-    st.markdown(f"**{name}** by {(by or there[0]).lower()}; all cases: {told.words(whole)}")
+    whole = service.whole_figure(scope, figure, at)
+    st.markdown(f"**{metric.heading}** by {(by or present[0]).lower()}; all cases: {wording.words(whole)}")
     st.plotly_chart(
-        forest.forest(groups, whole, title=str(name), unit=figure != "severity_error"), key="forest",
-        alt=forest.forest_alt(groups, title=str(name)), config=charts.CONFIG,
+        forest.forest(groups, whole, title=metric.heading, unit=metric.is_share), key="forest",
+        alt=forest.forest_alt(groups, title=metric.heading), config=charts.CONFIG,
     )  # fmt: skip
     st.markdown(
         ":small[Lines are 95 % intervals over patients; the dotted line and the grey band are all cases. Too few are "
@@ -211,20 +211,33 @@ def failures(scope: Scope) -> None:
         st.info("Your role sees summaries only; single cases are not shown.", icon=":material/lock:")
         return
     st.markdown("#### Wrong and sure of it")
-    at, _ = threshold(scope)
-    wrong = service.sure_and_wrong(scope, 0.5 if at is None else at)
-    n = len(service.labelled(scope)[1])
-    if not n:
-        st.info("No case here has a label.", icon=":material/info:")
-    elif wrong.empty:
-        st.success(f"None of {n:,} labelled cases is called wrong at this threshold.", icon=":material/check:")
+    unlabelled = service.why_unlabelled(scope)
+    if unlabelled is not None:
+        st.info(unlabelled, icon=":material/info:")
     else:
-        st.markdown(f"{len(wrong):,} of {n:,} are called wrong at this threshold, the surest first.")
-        case_list.show(scope.cohort, wrong, key="wrong")
+        _wrong(scope)
     st.markdown("#### Worst maps and severities")
-    kind = st.segmented_control("Worst by", list(WORST), default="Smallest Dice", key="worst_by", required=True)
-    worst = service.worst(scope, WORST[kind or "Smallest Dice"])
+    names = service.worst_offered(scope)
+    if not names:
+        st.info("No case here has a map or a severity beside its truth.", icon=":material/info:")
+        return
+    name = st.segmented_control(
+        "Worst by", names, default=names[0], key="worst_by", required=True, wrap=True,
+        format_func=lambda one: f"{'Smallest' if METRICS[one].better == 'higher' else 'Largest'} {METRICS[one].short}",
+    )  # fmt: skip
+    worst = service.worst(scope, name or names[0])
     if worst.empty:
         st.info("No case here has both an answer and a known truth of that kind.", icon=":material/info:")
     else:
         case_list.show(scope.cohort, worst, key="worst")
+
+
+def _wrong(scope: Scope) -> None:
+    at, _ = threshold(scope)
+    wrong = service.sure_and_wrong(scope, THRESHOLD if at is None else at)
+    n = len(service.select_labelled(scope)[1])
+    if wrong.empty:
+        st.success(f"None of {n:,} labelled cases is called wrong at this threshold.", icon=":material/check:")
+        return
+    st.markdown(f"{len(wrong):,} of {n:,} are called wrong at this threshold, the surest first.")
+    case_list.show(scope.cohort, wrong, key="wrong")

@@ -21,7 +21,7 @@ def _key(result: state.Result, what: str) -> str:
     return f"explain_{what}_{result.case.id[:12]}"
 
 
-def marked(result: state.Result) -> Voxel | None:
+def get_marked(result: state.Result) -> Voxel | None:
     """The voxel (x, y, z) last clicked in this case."""
     return st.session_state.get(_key(result, "voxel"))
 
@@ -55,49 +55,54 @@ def _is_new(result: state.Result, what: str, click: VolumeClick | PatchClick) ->
     return before != click
 
 
-def said(result: state.Result, told: list[Attribution], opacity: float) -> None:
+def describe_place(result: state.Result, summary: list[Attribution], opacity: float) -> None:
     """What is said of the marked voxel and the marked patch, by the model and by each map."""
-    voxel, corner = marked(result), marked_patch(result)
+    voxel, corner = get_marked(result), marked_patch(result)
     if voxel is None and corner is None:
         st.markdown(":small[Click a place on the MRI or a patch on the slide to see what the model says of it.]")
         return
-    own = [each for each in told if service.answered(result, each)]
+    own = [each for each in summary if service.is_of_model(result, each)]
     left, right = st.columns(2)
     with left:
         if voxel is not None:
-            for each in told:
-                _table(service.voxel(result, each, voxel), each, len(told) > 1)
+            for each in summary:
+                _table(service.voxel(result, each, voxel), each, len(summary) > 1)
             if own:
                 _without(result, "voxel")
     with right:
         if corner is not None:
-            for each in told:
-                _table(service.patch(result, each, corner), each, len(told) > 1)
+            for each in summary:
+                _table(service.patch(result, each, corner), each, len(summary) > 1)
                 _picture(result, each, corner, opacity)
             if own and service.number(result.prediction.patch_xy, corner) is not None:
                 _without(result, "patch")
 
 
-def _table(place: Place | None, told: Attribution, several: bool) -> None:
+def _table(place: Place | None, summary: Attribution, several: bool) -> None:
     if place is None or not place.said:
         return
-    by = f" – {widgets.plain(told.label)}, {widgets.plain(told.model_id)}" if several else ""
+    by = f" – {widgets.plain(summary.label)}, {widgets.plain(summary.model_id)}" if several else ""
     st.markdown(f"**{place.title}**{by}")
     st.table({"": [what for what, _ in place.said], "value": [value for _, value in place.said]}, hide_index=True)
 
 
-def _picture(result: state.Result, told: Attribution, corner: Corner, opacity: float) -> None:
-    found = service.patch_picture(result, told, corner)
-    if found is None or told.method == "gate":
+def _picture(result: state.Result, summary: Attribution, corner: Corner, opacity: float) -> None:
+    found = service.patch_picture(result, summary, corner)
+    if found is None or summary.method == "gate":
         return
     picture, values = found
-    end = explaining.limit(told.maps["he"])
+    end = explaining.limit(summary.maps["he"])
     figure = attribution.patch(
-        picture, values, signed=told.signed, end=end, name=f"{told.label}, {told.unit} a pixel", opacity=opacity
+        picture,
+        values,
+        signed=summary.signed,
+        end=end,
+        name=f"{summary.label}, {summary.unit} a pixel",
+        opacity=opacity,
     )
     st.plotly_chart(
-        figure, key=f"{_key(result, 'picture')}_{told.method}_{told.model_id}", theme=None, config=frame.CONFIG,
-        alt=f"The marked patch under {told.label}, values from {values.min():.2g} to {values.max():.2g}",
+        figure, key=f"{_key(result, 'picture')}_{summary.method}_{summary.model_id}", theme=None, config=frame.CONFIG,
+        alt=f"The marked patch under {summary.label}, values from {values.min():.2g} to {values.max():.2g}",
     )  # fmt: skip
 
 
@@ -105,5 +110,5 @@ def _without(result: state.Result, what: str) -> None:
     """What the model would say without the place: the same forward, with it taken away."""
     if st.button(f"What would the model say without this {what}?", key=_key(result, f"without_{what}")):
         with widgets.guarded("asking what if"), progress("Without it", f"without_{what}") as tell:
-            for line in service.without(result, marked(result), marked_patch(result), what, tell):
+            for line in service.without(result, get_marked(result), marked_patch(result), what, tell):
                 st.markdown(line)

@@ -10,7 +10,7 @@ from cmssd_core.types import Attribution
 from dashboard import rights, state, widgets
 from dashboard.parts.working import progress
 from dashboard.services import explain as service
-from dashboard.services.criteria import drawn as drawn_criteria
+from dashboard.services.criteria import find_criteria as drawn_criteria
 from dashboard.services.explain import Question
 from dashboard.views import attribution, charts
 
@@ -18,14 +18,20 @@ from dashboard.views import attribution, charts
 def modalities(result: state.Result, asked: Question) -> None:
     """The share of each modality in the malignancy logit: exact Shapley values."""
     st.markdown("#### Contribution of each modality")
+    if "malignant" not in service.targets(asked.weights):
+        st.info(
+            "Shares of inputs are shares in the logit of malignancy, which this model does not answer.",
+            icon=":material/info:",
+        )
+        return
     question = Question(result.key, service.MODALITIES, weights=asked.weights, settings=asked.settings)
     with widgets.guarded("sharing out the answer"):
         with progress("Shares", "explain_modalities") as tell:
-            told = service.ask(question, result, None, tell)
-        _bars(told, "modalities")
+            summary = service.ask(question, result, None, tell)
+        _bars(summary, "modalities")
         st.markdown(
             ":small[Exact Shapley values of the malignancy logit on this one case, so there is no interval. Baseline: "
-            f"{widgets.plain(told.baseline or 'none')}; another baseline gives other shares. The mean gate is no "
+            f"{widgets.plain(summary.baseline or 'none')}; another baseline gives other shares. The mean gate is no "
             "contribution.]"
         )
 
@@ -33,6 +39,12 @@ def modalities(result: state.Result, asked: Question) -> None:
 def criteria(result: state.Result, asked: Question) -> None:
     """What each pathological criterion is worth to the answer; asked for by a press, since it takes a while."""
     st.markdown("#### Contribution of each criterion")
+    if "malignant" not in service.targets(asked.weights):
+        st.info(
+            "What a criterion is worth is measured on the logit of malignancy, which this model does not answer.",
+            icon=":material/info:",
+        )
+        return
     question = Question(result.key, service.CRITERIA, weights=asked.weights, settings=asked.settings)
     with widgets.guarded("reading the criteria"):
         drawn = drawn_criteria(result)
@@ -42,30 +54,31 @@ def criteria(result: state.Result, asked: Question) -> None:
         if not any(drawn.values()):
             st.info("No criterion is drawn in this case, so none can be measured.", icon=":material/info:")
             return
-        if service.known(question) is None and not st.button(
+        if service.find_known(question) is None and not st.button(
             "Measure what each criterion is worth", key="explain_worth", icon=":material/straighten:",
             help="Covers the criterion, and as much elsewhere, and asks the model each time.",
         ):  # fmt: skip
             return
         with progress("Criteria", "explain_criteria") as tell:
-            told = service.ask(question, result, None, tell)
-        if not told.shares:
+            summary = service.ask(question, result, None, tell)
+        if not summary.shares:
             st.info("The criteria of this case are drawn, but none lies on what the model reads.")
             return
-        _bars(told, "criteria")
+        _bars(summary, "criteria")
         st.markdown(":small[Intervals: over other places of the same shape in this case, not over patients.]")
 
 
-def _bars(told: Attribution, key: str) -> None:
-    every = [replace(share, name=_words(share.name)) for share in told.shares]
+def _bars(summary: Attribution, key: str) -> None:
+    every = [replace(share, name=_words(share.name)) for share in summary.shares]
     # An interaction is part of neither share, so it is told and not drawn beside them.
     shares = [share for share in every if not share.name.startswith("Interaction")]
     st.plotly_chart(
-        attribution.contributions(shares, told.unit), key=f"explain_{key}", config=charts.CONFIG,
-        alt=attribution.contributions_alt(shares, told.unit),
+        attribution.contributions(shares, summary.unit), key=f"explain_{key}", config=charts.CONFIG,
+        alt=attribution.contributions_alt(shares, summary.unit),
     )  # fmt: skip
     lines = [
-        f":small[**{widgets.plain(share.name)}** {attribution.words(share, told.unit)}: {widgets.plain(share.meaning)}]"
+        f":small[**{widgets.plain(share.name)}** {attribution.words(share, summary.unit)}: "
+        f"{widgets.plain(share.meaning)}]"
         for share in every
     ]
     st.markdown("  \n".join(lines))
@@ -75,13 +88,13 @@ def _words(name: str) -> str:
     return (name[:1].upper() + name[1:]).replace("_", " ")
 
 
-def downloads(result: state.Result, told: list[Attribution]) -> None:
+def downloads(result: state.Result, summary: list[Attribution]) -> None:
     """Each map as files: NIfTI on the scan's grid, GeoJSON for QuPath, NPZ of the raw values, PNG, JSON."""
     if not rights.session_may("export"):
         return
     folder = state.folder()  # now: the files are made when the button is pressed, outside of any run
-    columns = st.columns([1] * len(told) + [3 - len(told)])
-    for number, (column, each) in enumerate(zip(columns, told, strict=False)):
+    columns = st.columns([1] * len(summary) + [3 - len(summary)])
+    for number, (column, each) in enumerate(zip(columns, summary, strict=False)):
 
         def made(each: Attribution = each) -> bytes:
             return service.files(each, result.case, folder)

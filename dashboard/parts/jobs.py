@@ -28,10 +28,10 @@ def board() -> None:
     """All jobs of this installation."""
     if not rights.session_may("cases"):
         return
-    if not jobs.listed():
+    if not jobs.list_jobs():
         st.markdown("None yet. A cohort's results are computed from the **Cohort** page; they go on when you close it.")
         return
-    _watched(jobs.listed)
+    _watched(jobs.list_jobs)
 
 
 def offer(cohort: Path, *, label: str = "Compute results for this cohort", kind: Kind = "evaluate") -> None:

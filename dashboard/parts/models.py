@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
 
-from cmssd_core.evaluation.metrics import Figure
+from cmssd_core.evaluation.figure import Figure
+from cmssd_core.evaluation.metrics import THRESHOLD, Part, parts_at
 from cmssd_core.evaluation.roc import Difference, McNemar
+from cmssd_core.tasks.table import TASKS
+from cmssd_core.weights.offer import list_models
 from dashboard import widgets
+from dashboard.inputs import name_modality
 from dashboard.parts.performance import titles
 from dashboard.services import catalogue
 from dashboard.services import cohort as cohorts
 from dashboard.services import performance as service
 from dashboard.services.catalogue import About, Entry
 from dashboard.services.performance import Scope
-from dashboard.views import charts, shares, told, training
+from dashboard.views import charts, shares, training, wording
 
 #: Names of parts in the models' files, in words.
 PARTS = {
@@ -35,17 +40,8 @@ PARTS = {
     "malignancy_he": "malignancy head, H&E",
     "": "between the parts",
 }
-FIGURES = {
-    "auc": "Area under the ROC curve",
-    "accuracy": "Accuracy at 0.5",
-    "sensitivity": "Sensitivity at 0.5",
-    "specificity": "Specificity at 0.5",
-    "brier": "Brier score (less is better)",
-    "dice": "Dice, all cases",
-    "dice_malignant_only": "Dice, malignant cases",
-    "severity_mae": "Severity error, points (less is better)",
-    "severity_mae_malignant_only": "Severity error, malignant cases",
-}
+#: What one pair of inputs is for the count of operations, by modality.
+UNITS = {"mri": "one MRI slice with its neighbours", "he": "one H&E patch", "rna": "one RNA profile"}
 TERMS = {"total", "validation"}
 
 
@@ -76,10 +72,13 @@ def parts(about: About) -> None:
     """Totals, and how they are shared."""
     left, right, _ = st.columns([1, 1, 2])
     left.metric("Parameters", f"{about.parameters / 1e6:.2f} million")
-    right.metric("Operations for one pair", f"{about.gflop:.2f} GFLOP")
+    several = len(about.needs) > 1
+    right.metric(f"Operations for one {'pair' if several else 'input'}", f"{about.gflop:.2f} GFLOP")
+    units = " and ".join(UNITS.get(name, f"one {name_modality(name)}") for name in about.needs)
     st.markdown(
-        f"`{about.model_id}`, trained on: {about.trained}. One pair is one MRI slice with its neighbours and one H&E "
-        "patch; a multiplication and an addition count as two operations."
+        f"`{about.model_id}`, trained on: {about.trained}. It reads {_inputs(about.needs)} and answers "
+        f"{_tasks(about.produces)}. One {'pair' if several else 'input'} is {units}; a multiplication and an addition "
+        "count as two operations."
     )
     names = [PARTS.get(part.name, part.name) for part in about.parts]
     left, right = st.columns(2)
@@ -102,19 +101,20 @@ def parts(about: About) -> None:
         st.plotly_chart(chart, key="shares", alt=alt, config=charts.CONFIG)
 
 
-def offered() -> None:
-    """All models and sizes of this version, when asked for: counting takes seconds."""
+def show_offered() -> None:
+    """All models and sizes of this version, when asked for."""
     if not st.toggle("All models and sizes of this version", key="offered"):
         return
-    rows = catalogue.offered(lambda share, what: None)
+    rows = list_models()
     st.table(
         {
-            "model": [row["name"] for row in rows],
-            "size": [row["size"] for row in rows],
-            "reads": [" and ".join(row["needs"]) for row in rows],
-            "parameters": [f"{row['parameters']:,}" for row in rows],
-            "GFLOP a pair": [f"{row['gflop']:.2f}" for row in rows],
-            "weights shipped": [row["weights"] or "none" for row in rows],
+            "model": [row.name for row in rows],
+            "size": [row.size for row in rows],
+            "reads": [_inputs(row.needs) for row in rows],
+            "answers": [_tasks(row.produces) for row in rows],
+            "parameters": [f"{row.parameters:,}" for row in rows],
+            "GFLOP a pair": [f"{row.gflop:.2f}" for row in rows],
+            "weights shipped": [row.weights or "none" for row in rows],
         },
         hide_index=True,
         border="horizontal",
@@ -133,10 +133,12 @@ def curves(entry: Entry) -> None:
             icon=":material/info:",
         )
         return
-    there = [c for c in history if c not in ("step", "stage", "learning_rate", "seconds") and history[c].notna().any()]
+    present = [
+        c for c in history if c not in ("step", "stage", "learning_rate", "seconds") and history[c].notna().any()
+    ]
     left, right = st.columns([3, 1], vertical_alignment="bottom")
     picked = left.multiselect(
-        "Losses", there, default=[name for name in there if name in TERMS], max_selections=6, key="terms"
+        "Losses", present, default=[name for name in present if name in TERMS], max_selections=6, key="terms"
     )
     logarithmic = right.toggle("Logarithmic", value=True, key="logarithmic")
     if not picked:
@@ -156,7 +158,7 @@ def curves(entry: Entry) -> None:
 
 def compare() -> None:
     """Two answers on the open cohort, on the cases both gave."""
-    cohort = cohorts.opened()
+    cohort = cohorts.get_cohort()
     found = service.answers(cohort) if cohort is not None else ()
     if cohort is None or not found:
         st.info("No cohort with results is open; open and evaluate one on the page Cohort.", icon=":material/info:")
@@ -171,26 +173,30 @@ def compare() -> None:
     first = left.selectbox("First", names, key="compare_first")
     other = right.selectbox("Second", [name for name in names if name != first], key="compare_second")
     by_name = {name: one for one, name in named.items()}
-    told_pair = catalogue.compared(Scope(cohort, by_name[first]), by_name[other])
+    told_pair = catalogue.compare_models(Scope(cohort, by_name[first]), by_name[other])
     if told_pair is None:
         st.info("No case has both answers.", icon=":material/info:")
         return
     st.markdown(f"**{told_pair.cases:,} cases have both answers.** Differences are first less second, paired by case.")
+    figures = [(part.key, _title(part)) for part in parts_at("comparison")]
+    figures.append(("c_index", "c-index (0.5 is chance)"))  # of models that answer survival
+    present = [pair for pair in figures if _known(told_pair.one, pair[0]) or _known(told_pair.other, pair[0])]
     st.table(
         {
-            "figure": list(FIGURES.values()),
-            first: [_words(told_pair.one[name]) for name in FIGURES],
-            other: [_words(told_pair.other[name]) for name in FIGURES],
-            "difference (95 % interval)": [_words(told_pair.difference[name], signed=True) for name in FIGURES],
+            "figure": [title for _, title in present],
+            first: [_words(told_pair.one.get(key)) for key, _ in present],
+            other: [_words(told_pair.other.get(key)) for key, _ in present],
+            "difference (95 % interval)": [_words(told_pair.difference.get(key), signed=True) for key, _ in present],
         },
         hide_index=True,
         border="horizontal",
     )
-    gap = told.difference(Difference(**told_pair.auc_difference))
-    st.markdown(f"Areas under the ROC curve, DeLong's paired test: {gap}")
+    if _known(told_pair.one, "auc") and _known(told_pair.other, "auc"):
+        gap = wording.difference(Difference(**told_pair.auc_difference))
+        st.markdown(f"Areas under the ROC curve, DeLong's paired test: {gap}")
     if told_pair.mcnemar is not None:
         test = told_pair.mcnemar
-        alone = told.only_one_right(McNemar(**test))
+        alone = wording.only_one_right(McNemar(**test))
         st.markdown(f"Right at 0.5 where the other is wrong, first against second, McNemar's exact test: {alone}")
     st.markdown(
         ":small[Intervals are a bootstrap over patients; several figures are compared and p are not corrected for it.]"
@@ -201,6 +207,25 @@ def compare() -> None:
         )
 
 
-def _words(figure: dict[str, Any], *, signed: bool = False) -> str:
+def _inputs(names: Sequence[str]) -> str:
+    return " and ".join(name_modality(name) for name in names)
+
+
+def _tasks(names: Sequence[str]) -> str:
+    return ", ".join(TASKS[name].label for name in names)
+
+
+def _known(figures: Mapping[str, Any], name: str) -> bool:
+    return name in figures and figures[name].get("value") is not None
+
+
+def _title(part: Part) -> str:
+    at = f" at {THRESHOLD}" if part.metric.at_threshold else ""
+    return part.title + at + (" (less is better)" if part.metric.better == "lower" else "")
+
+
+def _words(figure: dict[str, Any] | None, *, signed: bool = False) -> str:
+    if figure is None:
+        return "–"
     known = Figure(**{k: figure.get(k) for k in ("value", "low", "high", "n", "reason")})
-    return told.cell(told.words(known, signed=signed))
+    return wording.cell(wording.words(known, signed=signed))

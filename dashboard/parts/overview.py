@@ -16,13 +16,14 @@ def what() -> None:
     """What it is and what it is not, side by side."""
     left, right = st.columns(2)
     with left.container(border=True, height="stretch"):
-        st.subheader("What it is")
+        st.subheader("What CM-SSD is")
         st.markdown(
             "- **Severity** S = 100 × A_tumour / A_bone: the share of the affected bone's envelope taken by malignant "
             "tumour, 0 to 100 %.\n"
             "- **Tumour** means malignant tumour: a benign lesion has an empty map and S = 0.\n"
             "- MRI and slide are mixed by a learned gate. The gate is shown as *where it weighted the MRI*.\n"
-            "- Either input may be missing; without an MRI there is no map and no severity."
+            "- Either input may be missing; without an MRI there is no map and no severity.\n"
+            "- Other models answer other things: what the model in use answers stands below."
         )
     with right.container(border=True, height="stretch"):
         st.subheader("What it is not")
@@ -41,7 +42,7 @@ def start() -> None:
     with first.container(border=True, height="stretch"):
         st.markdown("**Look around**")
         st.markdown("Six steps over synthetic patients: what goes in, what comes out, and where it is wrong.")
-        if toured.there():
+        if toured.is_installed():
             st.button(
                 "Take the tour", key="tour_start", type="primary", icon=":material/tour:", on_click=tour.go, args=(1,)
             )
@@ -67,11 +68,13 @@ def start() -> None:
 
 def _open() -> None:
     with st.form("overview_open", border=False):
-        said = st.text_input("Folder on the machine that runs CM-SSD", key="overview_folder", placeholder="/data/study")
+        words = st.text_input(
+            "Folder on the machine that runs CM-SSD", key="overview_folder", placeholder="/data/study"
+        )
         asked = st.form_submit_button("Open", icon=":material/folder_open:")
     if asked:
         with widgets.guarded("opening the cohort"):
-            found = intake.examine_folder(said)
+            found = intake.examine_folder(words)
             if found.cohort is None:
                 st.error("This table cannot be used as it is; the Cohort page names what to mend.")
                 return
@@ -91,6 +94,7 @@ def model_in_use() -> None:
             f"**{widgets.plain(predictor.model_id)}**, {count / 1e6:.1f} million parameters, on "
             f"{predictor.device.type}. Trained on: {widgets.plain(str(predictor.trained))}. {calibrated.capitalize()}."
         )
+        st.markdown(f"It reads {models.describe_inputs()} and answers {models.describe_tasks()}.")
 
 
 def installation() -> None:

@@ -6,13 +6,17 @@ from collections.abc import Mapping
 
 import streamlit as st
 
+from cmssd_core.evaluation.figure import Figure
+from cmssd_core.evaluation.metrics import Part
+from cmssd_core.tasks.table import TASKS
 from cmssd_core.types import InputError
 from dashboard import selection, widgets
+from dashboard.inputs import describe_condition
 from dashboard.services import cohort as cohorts
 from dashboard.services import model as models
 from dashboard.services import performance as service
-from dashboard.services.performance import GIVEN, Answers, Scope
-from dashboard.views import calibration, charts, told
+from dashboard.services.performance import Answers, Scope
+from dashboard.views import calibration, charts, wording
 
 ALL, SELECTED = "All cases", "The selected cases"
 Titles = Mapping[Answers, str]
@@ -21,16 +25,16 @@ Titles = Mapping[Answers, str]
 def titles(cohort_answers: tuple[Answers, ...]) -> dict[Answers, str]:
     """Answers by name; the subject's own by what it was given, others with their model."""
     first = cohort_answers[0].model
-    several = len({one.model for one in cohort_answers}) > 1
+    summary = {one: describe_condition(one.given) for one in cohort_answers}
     return {
-        one: GIVEN[one.given] if not several or one.model == first else f"{GIVEN[one.given]}, {one.model}"
-        for one in cohort_answers
+        one: words[:1].upper() + words[1:] + ("" if one.model == first else f", {one.model}")
+        for one, words in summary.items()
     }
 
 
 def choose() -> tuple[Scope, Titles] | None:
     """The answers and cases that the page is about; None, and the reason on screen, where there is nothing to judge."""
-    cohort = cohorts.opened()
+    cohort = cohorts.get_cohort()
     if cohort is None:
         st.info("No cohort is open. Open one on the page Cohort.", icon=":material/info:")
         return None
@@ -56,7 +60,7 @@ def choose() -> tuple[Scope, Titles] | None:
     if name == SELECTED:
         if not st.session_state.get(f"{key}_then"):
             _remember(key)
-        case_ids, now = st.session_state[f"{key}_then"], selection.selected().case_ids
+        case_ids, now = st.session_state[f"{key}_then"], selection.get_selected().case_ids
         if now and now != case_ids:
             right.button(
                 f"Take the {len(now):,} selected now", key="performance_take", on_click=_remember, args=(key,),
@@ -79,28 +83,28 @@ def choose() -> tuple[Scope, Titles] | None:
 def _remember(key: str) -> None:
     # As it was when it was chosen: a click on the matrix changes the selection, not what the matrix is made of.
     if st.session_state[key] == SELECTED:
-        st.session_state[f"{key}_then"] = selection.selected().case_ids
+        st.session_state[f"{key}_then"] = selection.get_selected().case_ids
 
 
 def headline(scope: Scope) -> None:
     """What is judged, on how many, and the main figures with their doubt."""
     table = service.rows(scope)
-    said = cohorts.metrics(scope.cohort) or {}
-    about = said.get("models", {}).get(scope.answers.model, {})
-    trained = about.get("trained", said.get("trained", "unknown data"))
+    text = cohorts.metrics(scope.cohort) or {}
+    about = text.get("models", {}).get(scope.answers.model, {})
+    trained = about.get("trained", text.get("trained", "unknown data"))
     share = service.discrimination(scope).prevalence
-    malignant, _, _ = service.labelled(scope)
+    malignant, _, _ = service.select_labelled(scope)
     known = "no label is known"
     if share.n:
         known = f"{int(malignant.sum()):,} of {len(malignant):,} with a known label are malignant"
-        known += f": {told.words(share, 1, percent=True)}"
+        known += f": {wording.words(share, 1, percent=True)}"
     patients = table["patient_id"].nunique()
     st.markdown(
         f"**{len(table):,} cases of {patients:,} patients**; {known}. "
         f"Model `{about.get('model_id', scope.answers.model)}`, trained on: {trained}."
     )
     _other_weights(str(about.get("model_id", "")))
-    refused = service.refused(scope)
+    refused = service.list_refused(scope)
     if len(refused):
         st.warning(
             f"{len(refused):,} case(s) could not be read and count nowhere below; the page Cohort says why.",
@@ -113,21 +117,35 @@ def headline(scope: Scope) -> None:
             "figure here flatters it.",
             icon=":material/warning:",
         )
-    found, trust = service.discrimination(scope), service.trust(scope)
-    dice = service.map_figure(scope, "dice", True)
-    _, _, off = service.severity_agreement(scope)
-    for column, (name, figure, digits) in zip(
-        st.columns(4),
-        (
-            ("AUC", found.auc, 3),
-            ("Brier score (0 best)", trust.brier, 3),
-            ("Dice, malignant", dice, 3),
-            ("Severity error, pts", off, 1),
-        ),
-        strict=True,
-    ):
+    lacking = service.unanswered(scope)
+    if lacking:
+        st.info(f"These answers hold no {' and no '.join(lacking)}.", icon=":material/info:")
+    made = _figures(scope)
+    for column, (name, figure, digits) in zip(st.columns(max(4, len(made))), made, strict=False):
         with column:
-            widgets.doubted(name, told.value(figure, digits), told.doubt(figure, digits))
+            widgets.show_figure(name, wording.value(figure, digits), wording.doubt(figure, digits))
+
+
+def _figures(scope: Scope) -> list[tuple[str, Figure, int]]:
+    """The main figures of what the answers hold: heading, figure, digits."""
+    lacking = service.unanswered(scope)
+    parts: list[tuple[Part, Figure]] = []
+    if TASKS["malignant"].label not in lacking:
+        parts += [(Part("auc"), service.discrimination(scope).auc), (Part("brier"), service.trust(scope).brier)]
+    if service.rows(scope)["dice"].notna().any() or not lacking:
+        labelled = bool(service.rows(scope)["malignant"].notna().any())
+        parts.append((Part("dice", malignant_only=labelled), service.map_figure(scope, "dice", labelled)))
+    if TASKS["severity_pct"].label not in lacking:
+        parts.append((Part("severity_mae"), service.severity_agreement(scope)[2]))
+    made = [(_heading(part), figure, part.metric.digits.narrow) for part, figure in parts]
+    c_index = service.concordance(scope)
+    if c_index is not None:
+        made.append(("c-index (0.5 is chance)", c_index, 3))
+    return made
+
+
+def _heading(part: Part) -> str:
+    return part.heading + (" (0 best)" if part.metric.is_share and part.metric.better == "lower" else "")
 
 
 def _other_weights(model_id: str) -> None:
@@ -148,7 +166,7 @@ def trust(scope: Scope) -> None:
     """Reliability and net benefit."""
     found = service.trust(scope)
     if not found.bins or found.benefit is None:
-        st.info("No case here has a label in the column malignant: nothing to hold p against.", icon=":material/info:")
+        st.info(f"{service.why_unlabelled(scope)} There is nothing to hold p against.", icon=":material/info:")
         return
     left, right = st.columns(2)
     with left:
@@ -169,7 +187,7 @@ def trust(scope: Scope) -> None:
             {
                 "figure": ["Slope (1 is right; less: too sure)", "Intercept (0 is right)", "Expected calibration error",
                            f"Brier score{always}"],
-                "value (95 % interval), n": [told.cell(told.words(f)) for f in figures],
+                "value (95 % interval), n": [wording.cell(wording.words(f)) for f in figures],
             },
             hide_index=True,
             border="horizontal",

@@ -7,20 +7,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
+import pandas as pd
 import streamlit as st
 
-from cmssd_core.evaluation.metrics import FEWEST, Figure
+from cmssd_core.evaluation.figure import FEWEST, Figure
+from cmssd_core.report.answers import EXPECTED
 from cmssd_core.reviews.agreement import SEVERITY, Agreement
 from cmssd_core.reviews.record import MARKS, Mark, Reading, Verdict, reader_name
+from cmssd_core.tables.spreadsheet import plain_table
+from cmssd_core.tasks.table import TASKS
 from cmssd_core.types import Case, Prediction, Slide, Volume
 from dashboard import rights, selection, state, widgets
+from dashboard.inputs import describe_absent, describe_undrawn, name_modality
 from dashboard.selection import CaseRef
 from dashboard.services import model as models
 from dashboard.services import reviews as service
 from dashboard.services.reading import patches_of, site
 from dashboard.viewers import mri, slide
 from dashboard.viewers.layers import Overlay, PatchLayer
-from dashboard.views import told
+from dashboard.views import wording
 
 _AT, _NAME = "review_at", "review_reader"
 
@@ -99,32 +104,37 @@ def images(case: Case, prediction: Prediction | None) -> None:
     volume, whole = case.inputs.get("mri"), case.inputs.get("he")
     left, right = st.columns(2)
     with left:
-        st.markdown("#### MRI")
+        st.markdown(f"#### {name_modality('mri')}")
         if isinstance(volume, Volume):
             mri.viewer(volume, _overlays(prediction), key=f"review_mri_{short}", site_mm=site(case), link="review")
         else:
-            st.info("No MRI was given.", icon=":material/info:")
+            st.info(describe_absent("mri"), icon=":material/info:")
     with right:
-        st.markdown("#### H&E slide")
+        st.markdown(f"#### {name_modality('he')}")
         if isinstance(whole, Slide):
             patches = None if prediction is None else patches_of(case, prediction)
             layers = [] if prediction is None or patches is None else _patch_layers(prediction)
             slide.viewer(whole, layers, key=f"review_slide_{short}", patches=patches, link="review")
         else:
-            st.info("No slide was given.", icon=":material/info:")
+            st.info(describe_absent("he"), icon=":material/info:")
+    undrawn = describe_undrawn(case)
+    if undrawn is not None:
+        st.markdown(undrawn)
 
 
 def _overlays(prediction: Prediction | None) -> list[Overlay]:
-    if prediction is None or "tumour" not in prediction.maps:
-        return []
-    maps = prediction.maps
-    found = [
-        Overlay(name="tumour", values=maps["tumour"], limits=(0.0, 1.0), shown_from=0.05,
-                meaning="the model's probability of malignant tumour"),
-        Overlay(name="bone", values=maps["bone"] >= 0.5, colormap="cyan", opacity=0.3, shown=False,
-                meaning="the affected bone as the model sees it, its map at 0.5 and above"),
-    ]  # fmt: skip
-    if "attention" in maps:  # not every model has a gate
+    maps, found = {} if prediction is None else prediction.maps, []
+    if "tumour" in maps:
+        found.append(
+            Overlay(name="tumour", values=maps["tumour"], limits=(0.0, 1.0), shown_from=0.05,
+                    meaning="the model's probability of malignant tumour")
+        )  # fmt: skip
+    if "bone" in maps:
+        found.append(
+            Overlay(name="bone", values=maps["bone"] >= 0.5, colormap="cyan", opacity=0.3, shown=False,
+                    meaning="the affected bone as the model sees it, its map at 0.5 and above")
+        )  # fmt: skip
+    if "attention" in maps:
         found.append(
             Overlay(name="gate", values=maps["attention"], limits=(0.0, 1.0), colormap="viridis", shown=False,
                     meaning="how the model mixed its inputs: 1 = MRI, 0 = slide; not evidence")
@@ -143,7 +153,7 @@ def _patch_layers(prediction: Prediction) -> list[PatchLayer]:
 def blind_form(case: Case, name: str, criteria: Mapping[str, str]) -> None:
     """Severity and criteria as the reader alone sees them; what is saved is kept for good."""
     key = f"review_{case.id[:12]}_{name}"
-    seen = state.seen(case.id)
+    seen = state.was_seen(case.id)
     with st.form(key):
         st.markdown("#### Your reading")
         st.markdown(
@@ -195,14 +205,21 @@ def told_reading(reading: Reading) -> None:
 
 
 def verdict_form(reading: Reading, prediction: Prediction) -> None:
-    """Agree with the model, or override it with a reason."""
+    """Agree with the model, or override it with a reason; a sentence where it answers nothing that a reader judges."""
+    if not set(EXPECTED) & set(prediction.answers):
+        st.info(
+            f"This model answers neither {' nor '.join(TASKS[name].label for name in EXPECTED)}: there is no answer to "
+            "agree with. Your reading is kept, and counts between readers.",
+            icon=":material/info:",
+        )
+        return
     key = f"verdict_{reading.token[:12]}_{prediction.model_id}"
     mine = [v for v in service.reviews().verdicts() if v.reading == reading.token and v.model_id == prediction.model_id]
     if mine:
         last = mine[-1]
-        said = f"**{last.answer}**" + (f": {widgets.plain(last.reason)}" if last.reason else "")
+        words = f"**{last.answer}**" + (f": {widgets.plain(last.reason)}" if last.reason else "")
         after = "" if last.severity_pct is None else f" Severity after: {last.severity_pct:.1f} %."
-        st.success(f"Your verdict is kept: {said}.{after}", icon=":material/task_alt:")
+        st.success(f"Your verdict is kept: {words}.{after}", icon=":material/task_alt:")
         if not st.toggle("Change my mind", key=f"{key}_again", help="The earlier verdict stays; the last one counts."):
             return
     token = st.session_state.setdefault(f"{key}_token_{len(mine)}", uuid4().hex)
@@ -231,12 +248,12 @@ def agreement_panel() -> None:
     found = service.summary()
     left, middle, right = st.columns(3)
     with left:
-        widgets.doubted("Readers", str(len(found.readers)), widgets.plain(", ".join(found.readers)) or "none yet")
+        widgets.show_figure("Readers", str(len(found.readers)), widgets.plain(", ".join(found.readers)) or "none yet")
     with middle:
         out = f"{found.left_out} more were not blind and don't count" if found.left_out else "all of them blind"
-        widgets.doubted("Blind readings", str(found.counted), out)
+        widgets.show_figure("Blind readings", str(found.counted), out)
     with right:
-        widgets.doubted("Verdicts", str(found.verdicts), "given after the model's answer was seen")
+        widgets.show_figure("Verdicts", str(found.verdicts), "given after the model's answer was seen")
     st.subheader("Between readers")
     if not found.between:
         st.info("Agreement needs two readers who read the same cases blind.", icon=":material/group:")
@@ -265,13 +282,17 @@ def _table(rows: Sequence[Agreement], who: str) -> None:
         mine = [row for row in rows if row.raters == raters]
         st.markdown("**" + " and ".join(widgets.plain(name) for name in raters) + "**")
         st.dataframe(
-            {
-                "question": [row.question for row in mine],
-                "same answer": [_words(row.equal) for row in mine],
-                "kappa": [_words(row.kappa) for row in mine],
-                "Gwet's AC1": [_words(row.ac1) for row in mine],
-                "ICC(A,1)": [_words(row.icc) for row in mine],
-            },
+            plain_table(
+                pd.DataFrame(
+                    {
+                        "question": [row.question for row in mine],
+                        "same answer": [_words(row.equal) for row in mine],
+                        "kappa": [_words(row.kappa) for row in mine],
+                        "Gwet's AC1": [_words(row.ac1) for row in mine],
+                        "ICC(A,1)": [_words(row.icc) for row in mine],
+                    }
+                )
+            ),
             hide_index=True,
             key=f"agreement_{who}_{'_'.join(raters)}",
             alt=f"Agreement of {' and '.join(raters)}: "
@@ -280,4 +301,4 @@ def _table(rows: Sequence[Agreement], who: str) -> None:
 
 
 def _words(figure: Figure | None) -> str:
-    return "" if figure is None else told.words(figure, 2)
+    return "" if figure is None else wording.words(figure, 2)

@@ -6,7 +6,7 @@ import streamlit as st
 
 from dashboard.services import performance as service
 from dashboard.services.performance import Rule, Scope
-from dashboard.views import told
+from dashboard.views import wording
 
 RULES = {
     "A value": "fixed",
@@ -59,14 +59,15 @@ def _origin(scope: Scope, rule: Rule, at: float | None) -> None:
             "watching these figures flatters them just the same.]"
         )
         return
-    n = len(service.labelled(scope)[1])
+    n = len(service.select_labelled(scope)[1])
     found = service.held_out(scope, rule)
     honest = (
         "There are too few patients of a class to judge the rule on patients it was not chosen on."
         if found is None
         else "Each patient called by a threshold chosen without that patient: sensitivity "
-        f"{told.words(found[0].sensitivity, 1, percent=True)}; specificity "
-        f"{told.words(found[0].specificity, 1, percent=True)}; thresholds from {found[1][0]:.3f} to {found[1][1]:.3f}."
+        f"{wording.words(found[0].sensitivity, 1, percent=True)}; specificity "
+        f"{wording.words(found[0].specificity, 1, percent=True)}; thresholds from {found[1][0]:.3f} to "
+        f"{found[1][1]:.3f}."
     )
     st.warning(
         f"**Threshold {at:.3f}, chosen on these very {n:,} cases: the figures at it are optimistic.** {honest}",

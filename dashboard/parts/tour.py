@@ -10,12 +10,13 @@ import streamlit as st
 
 from cmssd_core.report.display import most_tumour
 from cmssd_core.types import InputError, Volume
+from cmssd_core.volume.contrasts import contrast_label
 from dashboard import widgets
 from dashboard.services import tour
 from dashboard.services.tour import Patient
 from dashboard.views import charts, frame, mri, slide
 from dashboard.views import tour as views
-from dashboard.views.told import words
+from dashboard.views.wording import words
 
 _KEY = "tour"  # of the address, so that a step can be sent as a link
 
@@ -31,8 +32,8 @@ class Step:
 
 def step() -> int | None:
     """The step the address asks for, from 1; None = no tour."""
-    said = st.query_params.get(_KEY, "")
-    return int(said) if said.isdecimal() and 1 <= int(said) <= len(STEPS) else None
+    text = st.query_params.get(_KEY, "")
+    return int(text) if text.isdecimal() and 1 <= int(text) <= len(STEPS) else None
 
 
 def go(to: int | None) -> None:
@@ -100,9 +101,9 @@ def _draw_images() -> None:
     left, right = st.columns(2)
     with left:
         figure = views.bare_slice(volume, p, index=index, contrast=contrast)
-        _chart(figure, "mri", f"{contrast.upper()} slice {index + 1} of the synthetic patient's MRI")
+        _chart(figure, "mri", f"{contrast_label(contrast)} slice {index + 1} of the synthetic patient's MRI")
     with right:
-        bare = replace(p, patch_attention=None)
+        bare = replace(p, patch_xy=None)
         figure = slide.patch_grid(patient.picture, patient.px_per_px, _mpp(patient), bare, opacity=0.0, tall_px=460)
         _chart(figure, "slide", "The synthetic H&E slide of the same patient")
 
@@ -128,16 +129,16 @@ def _draw_maps() -> None:
     left, right = st.columns(2)
     with left:
         figure = mri.tumour_slice(volume, p, index=index, contrast=contrast, opacity=0.5, tall_px=460)
-        _chart(figure, "map", mri.tumour_alt(p, index=index, contrast=contrast))
+        _chart(figure, "map", mri.tumour_alt(volume, p, index=index, contrast=contrast))
     with right:
         figure = slide.patch_grid(patient.picture, patient.px_per_px, _mpp(patient), p, opacity=0.4, tall_px=460)
         _chart(figure, "patches", slide.slide_alt(p))
     st.markdown(f":small[Model {widgets.plain(p.model_id)}, trained on {widgets.plain(p.trained)}.]")
 
 
-def _marked() -> views.Told:
+def _marked() -> views.Record:
     name = tour.names()[tour.WHOLE]
-    return next(t for t in tour.told() if t.name == name)
+    return next(t for t in tour.load_patients() if t.name == name)
 
 
 def _say_severity() -> str:
@@ -154,7 +155,7 @@ def _say_severity() -> str:
 def _draw_severity() -> None:
     error = tour.figure("severity_mae")
     _chart(
-        views.severities(tour.told(), marked=_marked().name), "severities",
+        views.severities(tour.load_patients(), marked=_marked().name), "severities",
         f"Severity from the model against the known one, {error.n} synthetic patients", picture=False,
     )  # fmt: skip
     st.markdown(
@@ -164,8 +165,8 @@ def _draw_severity() -> None:
 
 
 def _say_probability() -> str:
-    wrong = [t for t in tour.told() if t.p is not None and (t.p >= 0.5) != t.malignant]
-    count = len(tour.told())
+    wrong = [t for t in tour.load_patients() if t.p is not None and (t.p >= 0.5) != t.malignant]
+    count = len(tour.load_patients())
     verb = "falls" if len(wrong) == 1 else "fall"
     return (
         f"The model also gives a probability that the tumour is malignant. Of the {count} demo patients, {len(wrong)} "
@@ -175,9 +176,11 @@ def _say_probability() -> str:
 
 
 def _draw_probability() -> None:
-    told = tour.told()
-    alt = "; ".join(f"{t.name} {'malignant' if t.malignant else 'benign'} {t.p:.2f}" for t in told if t.p is not None)
-    _chart(views.probabilities(told), "probabilities", f"Probability of malignancy by patient: {alt}", picture=False)
+    summary = tour.load_patients()
+    alt = "; ".join(
+        f"{t.name} {'malignant' if t.malignant else 'benign'} {t.p:.2f}" for t in summary if t.p is not None
+    )
+    _chart(views.probabilities(summary), "probabilities", f"Probability of malignancy by patient: {alt}", picture=False)
     st.markdown(
         f"Area under the ROC curve: **{words(tour.figure('auc'))}** (95 % interval); sensitivity at one half "
         f"**{words(tour.figure('sensitivity'))}**, specificity **{words(tour.figure('specificity'))}**."
@@ -185,7 +188,7 @@ def _draw_probability() -> None:
 
 
 def _say_alone() -> str:
-    some = views.complete(tour.told())
+    some = views.complete(tour.load_patients())
     pairs = [(min(_known(t.p_mri), _known(t.p_slide)), max(_known(t.p_mri), _known(t.p_slide)), t) for t in some]
     helped = sum(low < 0.5 <= _known(t.p) for low, _, t in pairs)
     hurt = sum(_known(t.p) < 0.5 <= high for _, high, t in pairs)
@@ -198,14 +201,14 @@ def _say_alone() -> str:
 
 
 def _draw_alone() -> None:
-    told = tour.told()
-    _chart(views.alone(told), "alone", views.alone_alt(told), picture=False)
+    summary = tour.load_patients()
+    _chart(views.alone(summary), "alone", views.alone_alt(summary), picture=False)
     st.markdown(f":small[Results of {widgets.plain(tour.model_id())} that come with the demo cohort.]")
 
 
-def _missed() -> views.Told:
+def _missed() -> views.Record:
     name = tour.names()[tour.MISSED]
-    return next(t for t in tour.told() if t.name == name)
+    return next(t for t in tour.load_patients() if t.name == name)
 
 
 def _say_missed() -> str:
@@ -221,7 +224,7 @@ def _say_missed() -> str:
 
 def _draw_missed() -> None:
     patient = tour.patient(tour.MISSED)
-    volume, p, truth = _volume(patient), patient.prediction, patient.case.truth.tumour
+    volume, p, truth = _volume(patient), patient.prediction, patient.case.truth.masks.get("tumour")
     if truth is None:
         return
     index = int(truth.sum(axis=(1, 2)).argmax())
@@ -229,7 +232,11 @@ def _draw_missed() -> None:
     left, right = st.columns(2)
     with left:
         figure = views.missed_slice(volume, p, truth, index=index, contrast=contrast)
-        _chart(figure, "missed", f"{contrast.upper()} slice {index + 1} with the edge of the tumour the model missed")
+        _chart(
+            figure,
+            "missed",
+            f"{contrast_label(contrast)} slice {index + 1} with the edge of the tumour the model missed",
+        )
     with right:
         figure = slide.patch_grid(patient.picture, patient.px_per_px, _mpp(patient), p, opacity=0.4, tall_px=460)
         _chart(figure, "missed_slide", slide.slide_alt(p))

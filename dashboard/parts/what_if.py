@@ -9,12 +9,14 @@ from typing import Any
 
 import streamlit as st
 
-from cmssd_core.report.display import most_tumour
+from cmssd_core.report.answers import EXPECTED, describe_answers
 from cmssd_core.types import Case, Prediction, Slide, Volume
+from cmssd_core.volume.contrasts import contrast_label
 from cmssd_core.whatif.ask import Answer
 from cmssd_core.whatif.change import Change, words
-from cmssd_core.whatif.differences import Difference, covered, differences, doubts, map_change, map_difference
+from cmssd_core.whatif.differences import Difference, differences, doubts, is_covered, map_change, map_difference
 from dashboard import state, widgets
+from dashboard.inputs import describe_absent
 from dashboard.parts.what_if_controls import forget, of_case, region_drawn, remember, take_back
 from dashboard.parts.working import progress
 from dashboard.services import what_if as service
@@ -25,7 +27,7 @@ MAPS = {"Tumour": "tumour", "Gate": "attention"}
 _PICTURE = frame.CONFIG | {"modeBarButtonsToRemove": ["autoScale2d"]}
 
 
-def answered(result: state.Result, change: Change, other: Case | None) -> Answer | None:
+def find_answer(result: state.Result, change: Change, other: Case | None) -> Answer | None:
     """The answer to the change on screen, or None with the sentence that says why there is none."""
     with widgets.guarded("asking what if"):
         with progress("What if", "wib_ask", on_cancel=partial(take_back, result)) as tell:
@@ -35,16 +37,21 @@ def answered(result: state.Result, change: Change, other: Case | None) -> Answer
     return None
 
 
-def compared(result: state.Result, answer: Answer) -> None:
+def show_differences(result: state.Result, answer: Answer) -> None:
     """What was changed, every figure before and after with its sign, and what the new ones are worth."""
     before, after = result.prediction, answer.prediction
-    said = words(answer.change)
-    if said:
-        st.markdown("**Changed:** " + "; ".join(widgets.plain(each) for each in said) + ".")
+    text = words(answer.change)
+    if text:
+        st.markdown("**Changed:** " + "; ".join(widgets.plain(each) for each in text) + ".")
     else:
         st.markdown("**Nothing is changed yet.** Take an input away, damage it, or draw on a picture.")
-    rows = [_row(each, result, answer) for each in differences(before, after)]
-    masks = map_change(before, after) if said else None
+    answered = {line.title for each in (before, after) for line in describe_answers(each)}
+    rows = [
+        _row(each, result, answer)
+        for each in (*differences(before, after), *_others(before, after))
+        if each.before is not None or each.after is not None or each.name in answered
+    ]
+    masks = map_change(before, after) if text else None
     if masks is not None:
         alike = "both empty" if masks.dice is None else f"Dice of both {masks.dice:.3f}"
         rows.append(
@@ -56,16 +63,29 @@ def compared(result: state.Result, answer: Answer) -> None:
         out = sentence.startswith("Out of")
         st.markdown(f":orange-badge[:material/warning: {'unlike' if out else 'doubt'}] {widgets.plain(sentence)}")
     st.markdown(
-        f":small[Original: {widgets.plain(before.trained)}. Gate: 1 = MRI, 0 = slide; how inputs were mixed, not "
-        "evidence. Research use only.]"
+        f":small[Original: {widgets.plain(before.trained)}. "
+        + ("" if before.gate_mean is None else "Gate: 1 = MRI, 0 = slide; how inputs were mixed, not evidence. ")
+        + "Research use only.]"
     )
+    widgets.unanswered(before)
+
+
+def _others(before: Prediction, after: Prediction) -> list[Difference]:
+    """Numbers beside malignancy and severity, such as a log hazard, before and after."""
+    summary = {line.task: line.title for each in (before, after) for line in describe_answers(each)}
+    pairs = {name: [p.answers[name].value if name in p.answers else None for p in (before, after)] for name in summary}
+    return [
+        Difference(name=summary[name], unit="", before=one, after=other)
+        for name, (one, other) in pairs.items()
+        if name not in EXPECTED
+    ]
 
 
 def _row(each: Difference, result: state.Result, answer: Answer) -> dict[str, str]:
     digits = 1 if each.unit else 3
     unit = f" {each.unit}" if each.unit else ""
 
-    def said(value: float | None, p: Prediction, *, holds: bool) -> str:
+    def sentence(value: float | None, p: Prediction, *, holds: bool) -> str:
         if value is None:
             return "–"
         text = f"{value:.{digits}f}{unit}"
@@ -76,8 +96,8 @@ def _row(each: Difference, result: state.Result, answer: Answer) -> dict[str, st
 
     return {
         "": each.name,
-        "Original": said(each.before, result.prediction, holds=True),
-        "Changed": said(each.after, answer.prediction, holds=covered(answer.change, answer.prediction)),
+        "Original": sentence(each.before, result.prediction, holds=True),
+        "Changed": sentence(each.after, answer.prediction, holds=is_covered(answer.change, answer.prediction)),
         "Difference": _signed(each.by, digits, " points" if each.unit == "%" else unit),
     }
 
@@ -95,19 +115,25 @@ def pictures(result: state.Result, answer: Answer, other: Case | None) -> None:
     """The original pinned beside the changed case, the difference of their maps, and the slide's patches."""
     own, made = result.case.inputs.get("mri"), answer.case.inputs.get("mri")
     difference = None
-    if isinstance(own, Volume) and result.prediction.slices:
+    if not isinstance(own, Volume):
+        st.info(f"{describe_absent('mri')} There is no map to compare.", icon=":material/info:")
+    elif not _maps_of(result.prediction):
+        st.info("This model draws no map on the MRI to compare.", icon=":material/info:")
+    else:
         difference = _scans(result, answer, own, made if isinstance(made, Volume) else None)
-    elif not isinstance(own, Volume):
-        st.info("No MRI was given: there is no map to compare.", icon=":material/info:")
     left, right = st.columns(2)
     if difference is not None:
         with left:
             difference()
     shown = result.case.inputs.get("he")
-    if isinstance(shown, Slide):
+    if isinstance(shown, Slide) and "he" in service.reads():
         with left if difference is None else right:
             _own_slide(result, answer, shown, other)
         _other_patches(result, answer, other)
+
+
+def _maps_of(prediction: Prediction) -> list[str]:
+    return [name for name, each in MAPS.items() if each in prediction.maps]
 
 
 def _scans(result: state.Result, answer: Answer, own: Volume, made: Volume | None) -> Callable[[], None] | None:
@@ -115,13 +141,13 @@ def _scans(result: state.Result, answer: Answer, own: Volume, made: Volume | Non
     before, after, key = result.prediction, answer.prediction, of_case(result)
     drawn = region_drawn(result)
     first, second, third = st.columns([3, 2, 2])
-    count, start = len(before.slices), drawn.slice_index if drawn is not None else most_tumour(before)
+    count, start = mri.count_slices(own), drawn.slice_index if drawn is not None else mri.first_slice(own, before)
     index = 0
     if count > 1:
         index = first.slider("Slice", 1, count, start + 1, key=f"wiv_{key}_slice") - 1
     names = [name for name in own.contrasts if made is None or name in made.contrasts]
-    contrast = second.selectbox("Contrast shown", names, format_func=str.upper, key=f"wiv_{key}_contrast")
-    maps = [name for name, each in MAPS.items() if each in before.maps]
+    contrast = second.selectbox("Contrast shown", names, format_func=contrast_label, key=f"wiv_{key}_contrast")
+    maps = _maps_of(before)
     chosen = third.segmented_control("Map", maps, default=maps[0], key=f"wiv_{key}_map", required=True)
     field = MAPS[chosen]
     draw = mri.tumour_slice if field == "tumour" else mri.gate_slice
@@ -133,7 +159,7 @@ def _scans(result: state.Result, answer: Answer, own: Volume, made: Volume | Non
         widget = f"wiv_{key}_draw_{index}_{st.session_state.get(f'wiv_{key}_turn', 0)}"
         event = st.plotly_chart(
             views.drawable(figure, corners), key=widget, theme=None, config=_PICTURE, on_select="rerun",
-            selection_mode=("box", "lasso"), alt=mri.tumour_alt(before, index=index, contrast=contrast),
+            selection_mode=("box", "lasso"), alt=mri.tumour_alt(own, before, index=index, contrast=contrast),
         )  # fmt: skip
         _take_region(result, event, index)
         st.markdown(":small[Draw a box, or a closed line (lasso), to erase that region of the MRI.]")
@@ -145,9 +171,9 @@ def _scans(result: state.Result, answer: Answer, own: Volume, made: Volume | Non
             st.plotly_chart(
                 draw(made, after, index=index, contrast=contrast, opacity=0.4, tall_px=420),
                 key=f"wiv_{key}_after", theme=None, config=frame.CONFIG,
-                alt="Changed: " + mri.tumour_alt(after, index=index, contrast=contrast),
+                alt="Changed: " + mri.tumour_alt(made, after, index=index, contrast=contrast),
             )  # fmt: skip
-            st.markdown(":small[White: tumour at 0.5 and above. Blue: bone at 0.5 and above. Hover for raw values.]")
+            st.markdown(f":small[{mri.describe_lines(after)}]")
     delta = map_difference(before, after, field)
     if delta is None or made is None or not answer.change:
         return None

@@ -7,17 +7,18 @@ from typing import Any
 
 import streamlit as st
 
-from cmssd_core.corruptions import CORRUPTIONS, LEVELS
+from cmssd_core.corruptions.table import CORRUPTIONS, LEVELS
 from cmssd_core.types import Case, Slide, Volume
+from cmssd_core.volume.contrasts import contrast_label
 from cmssd_core.whatif.change import FILLS, Change, Damage, Region
 from dashboard import state, widgets
+from dashboard.inputs import name_modality
 from dashboard.selection import CaseRef
 from dashboard.services import reading
 from dashboard.services import what_if as service
 
 #: The artefacts one meets first; all others of the table stand behind "More".
 FIRST = {"he": ("fold", "tear", "stain", "defocus"), "mri": ("bias", "noise", "motion")}
-NAMES = {"he": "Damage the slide", "mri": "Damage the MRI"}
 _SETTINGS = "cmssd_what_if"  # case -> control -> its last setting that was answered
 
 
@@ -72,7 +73,8 @@ def controls(result: state.Result, cohort: Path | None) -> tuple[Change, Case | 
     # A visit to another page drops widgets; what was answered last comes back.
     for name, value in st.session_state.get(_SETTINGS, {}).get(of_case(result), {}).items():
         st.session_state.setdefault(name, value)
-    volume, slide = result.case.inputs.get("mri"), result.case.inputs.get("he")
+    read = service.reads()
+    volume, slide = (result.case.inputs.get(name) if name in read else None for name in ("mri", "he"))
     off, contrasts_off = _inputs(result, volume, slide)
     damages: list[Damage] = []
     if isinstance(slide, Slide) and "he" not in off:
@@ -109,22 +111,32 @@ def _widget(kind: Any, result: state.Result, label: str, name: str, start: Any, 
 def _inputs(result: state.Result, volume: object, slide: object) -> tuple[tuple[str, ...], tuple[str, ...]]:
     st.markdown("#### Inputs")
     off, contrasts_off = [], ()
-    both = isinstance(volume, Volume) and isinstance(slide, Slide)
     if isinstance(volume, Volume):
-        if not _widget(st.toggle, result, "MRI", "mri", True, disabled=not both):
+        if not _switch(result, "mri"):
             off.append("mri")
         elif len(volume.contrasts) > 1:
             names = list(volume.contrasts)
             kept = _widget(st.pills, result, "Contrasts", "contrasts", names, options=names, selection_mode="multi",
-                           format_func=str.upper)  # fmt: skip
+                           format_func=contrast_label)  # fmt: skip
             contrasts_off = tuple(name for name in names if name not in kept)
-    if isinstance(slide, Slide) and not _widget(st.toggle, result, "H&E slide", "he", True, disabled=not both):
-        off.append("he")
+    off += [
+        name for name in service.reads()
+        if name != "mri" and name in result.case.inputs and not _switch(result, name)
+    ]  # fmt: skip
+    unread = [name_modality(name) for name in result.case.inputs if name not in service.reads()]
+    if unread:
+        st.markdown(f":small[The model in use does not read the {' and the '.join(unread)} of this case.]")
     return tuple(off), contrasts_off
 
 
+def _switch(result: state.Result, name: str) -> bool:
+    """Whether an input stays; it cannot be taken away where the model does not answer from what is left."""
+    must = not service.may_miss(result.case, name)
+    return bool(_widget(st.toggle, result, name_modality(name), name, True, disabled=must))
+
+
 def _damages(result: state.Result, modality: str) -> list[Damage]:
-    st.markdown(f"#### {NAMES[modality]}")
+    st.markdown(f"#### Damage the {name_modality(modality)}")
     found = [_damage(result, name) for name in FIRST[modality]]
     more = [n for n, c in CORRUPTIONS.items() if c.modality == modality and n not in FIRST[modality]]
     with st.expander("More artefacts"):

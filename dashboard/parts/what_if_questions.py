@@ -6,13 +6,15 @@ from functools import partial
 
 import streamlit as st
 
-from cmssd_core.corruptions import CORRUPTIONS
+from cmssd_core.corruptions.table import CORRUPTIONS
 from cmssd_core.types import Case, Slide, Volume
 from cmssd_core.whatif.change import Change
 from cmssd_core.whatif.differences import leaning
 from dashboard import state, widgets
+from dashboard.inputs import name_modality
 from dashboard.parts.what_if_controls import of_case, take_back
 from dashboard.parts.working import progress
+from dashboard.services import model as models
 from dashboard.services import what_if as service
 from dashboard.views import charts
 from dashboard.views import what_if as views
@@ -28,11 +30,13 @@ def gate(result: state.Result) -> None:
     if not (isinstance(result.case.inputs.get("mri"), Volume) and isinstance(result.case.inputs.get("he"), Slide)):
         st.info("A gate needs both an MRI and a slide; this case has one of them.", icon=":material/info:")
         return
+    if result.prediction.gate_mean is None:
+        st.info("The model in use has no gate to ask about.", icon=":material/info:")
+        return
     left, right = st.columns([2, 1], vertical_alignment="bottom")
     name = left.selectbox(
         "Artefact", list(CORRUPTIONS), index=list(CORRUPTIONS).index("defocus"), key=f"wiv_{of_case(result)}_sweep",
-        format_func=lambda each: f"{'slide' if CORRUPTIONS[each].modality == 'he' else 'MRI'}: "
-        f"{CORRUPTIONS[each].meaning}",
+        format_func=lambda each: f"{name_modality(CORRUPTIONS[each].modality)}: {CORRUPTIONS[each].meaning}",
     )  # fmt: skip
     asked = right.button("Compute levels 0 to 5", key="wib_sweep", icon=":material/stairs:", width="stretch")
     if not (asked or service.swept(result, name)):
@@ -51,6 +55,7 @@ def gate(result: state.Result) -> None:
         )  # fmt: skip
         p = [(s.level, s.p_malignant) for s in steps]
         severity = [(s.level, None if s.severity_pct is None else s.severity_pct / 100) for s in steps]
+        severity = [] if all(value is None for _, value in severity) else severity
         right.plotly_chart(
             views.levels(p, "probability of malignancy", severity, "severity / 100 %", y="share"),
             key="wiv_levels", config=charts.CONFIG, alt=views.levels_alt(p, "Probability of malignancy"),
@@ -63,7 +68,13 @@ def gate(result: state.Result) -> None:
 
 def shares(result: state.Result, change: Change, other: Case | None) -> None:
     """The exact Shapley share of each modality in the answer, before and after."""
-    st.subheader("Whose answer is it: the MRI's or the slide's?")
+    st.subheader("Whose answer is it?")
+    if not models.answers("malignant"):
+        st.info(
+            "Shares of inputs are shares in the logit of malignancy, which the model in use does not answer.",
+            icon=":material/info:",
+        )
+        return
     st.markdown(
         ":small[Exact Shapley shares of the logit of malignancy, before calibration, from every combination of inputs. "
         "They say what moved this model's answer, not what the tissue shows. The gate's mean is not such a share.]"
@@ -85,7 +96,7 @@ def shares(result: state.Result, change: Change, other: Case | None) -> None:
             parts = (
                 ""
                 if each.share is None
-                else ", ".join(f"{views.LABELS[name]} {share:.0%}" for name, share in each.share.items())
+                else ", ".join(f"{name_modality(name)} {share:.0%}" for name, share in each.share.items())
             )
             both = "".join(f" Interaction of both: {value:+.2f} logits." for value in each.interaction.values())
             nothing = each.values[frozenset()]

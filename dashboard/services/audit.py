@@ -116,11 +116,11 @@ class Report:
     refused: int
 
 
-def found(cohort: Path) -> State | None:
+def find_audit(cohort: Path) -> State | None:
     """The newest audit.json of a cohort, beside its results; None where it was not audited yet."""
     folders = (cohort.parent / "results", cohorts.results_to(cohort), goes_to(cohort))
-    there = [state for folder in folders if (state := State.of(folder / NAME)) is not None]
-    return max(there, key=lambda state: state.time_ns) if there else None
+    present = [state for folder in folders if (state := State.of(folder / NAME)) is not None]
+    return max(present, key=lambda state: state.time_ns) if present else None
 
 
 def goes_to(cohort: Path) -> Path:
@@ -129,51 +129,52 @@ def goes_to(cohort: Path) -> Path:
 
 
 @st.cache_resource(max_entries=8, show_spinner="Reading the audit")
-def report(there: State) -> Report:
+def report(present: State) -> Report:
     """What audit.json says. InputError where it is none."""
-    path = Path(there.path)
+    path = Path(present.path)
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        overall = told["overall"]
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        overall = summary["overall"]
         named = overall if isinstance(overall, dict) else {"verdict": overall}
         return Report(
             path=path,
             overall=str(named.get("verdict", "")),
-            reason=str(named.get("reason", told.get("reason", ""))),
-            model_id=str(told.get("model_id", told.get("model", ""))),
-            trained=str(told.get("trained", "")),
-            verdicts=tuple(_verdict(each) for each in told["verdicts"]),
-            cases=tuple(told.get("cases") or ()),
-            limits=tuple(str(each) for each in told.get("limits") or ()),
-            meanings={str(each["name"]): str(each["meaning"]) for each in told.get("criteria") or ()},
-            refused=len(told.get("refused") or ()),
+            reason=str(named.get("reason", summary.get("reason", ""))),
+            model_id=str(summary.get("model_id", summary.get("model", ""))),
+            trained=str(summary.get("trained", "")),
+            verdicts=tuple(_verdict(each) for each in summary["verdicts"]),
+            cases=tuple(summary.get("cases") or ()),
+            limits=tuple(str(each) for each in summary.get("limits") or ()),
+            meanings={str(each["name"]): str(each["meaning"]) for each in summary.get("criteria") or ()},
+            refused=len(summary.get("refused") or ()),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{path.name} cannot be read as an audit, expected one of cmssd audit; run it again") from None
 
 
-def _verdict(told: Mapping[str, Any]) -> Verdict:
+def _verdict(summary: Mapping[str, Any]) -> Verdict:
     return Verdict(
-        str(told["criterion"]), str(told["modality"]), str(told["method"]), str(told["verdict"]),
-        str(told.get("reason", "")), tuple(_gate(each) for each in told["gates"]),
+        str(summary["criterion"]), str(summary["modality"]), str(summary["method"]), str(summary["verdict"]),
+        str(summary.get("reason", "")), tuple(_gate(each) for each in summary["gates"]),
     )  # fmt: skip
 
 
-def _gate(told: Mapping[str, Any]) -> Gate:
-    level = told.get("level") or {True: "pass", False: "fail", None: "not assessable"}[told["passed"]]
+def _gate(summary: Mapping[str, Any]) -> Gate:
+    level = summary.get("level") or {True: "pass", False: "fail", None: "not assessable"}[summary["passed"]]
     value, low, high, threshold = (
-        None if told.get(name) is None else float(told[name]) for name in ("value", "low", "high", "threshold")
+        None if summary.get(name) is None else float(summary[name]) for name in ("value", "low", "high", "threshold")
     )
     return Gate(
-        str(told["name"]), value, low, high, threshold, str(level), str(told["meaning"]), str(told.get("reason", "")),
-        None if told.get("n") is None else int(told["n"]), dict(told.get("details") or {}),
+        str(summary["name"]), value, low, high, threshold, str(level), str(summary["meaning"]),
+        str(summary.get("reason", "")),
+        None if summary.get("n") is None else int(summary["n"]), dict(summary.get("details") or {}),
     )  # fmt: skip
 
 
-def disagreements(told: Report, verdict: Verdict, most: int = 50) -> tuple[Doubtful, ...]:
+def disagreements(summary: Report, verdict: Verdict, most: int = 50) -> tuple[Doubtful, ...]:
     """Cases by how far the map falls short of the best control on the criterion, the worst first."""
     rows = []
-    for case in told.cases:
+    for case in summary.cases:
         located = ((case.get("criteria") or {}).get(verdict.criterion) or {}).get("located") or {}
         mine = located.get(verdict.method)
         if not mine or mine.get("enrichment") is None:
@@ -188,15 +189,15 @@ def disagreements(told: Report, verdict: Verdict, most: int = 50) -> tuple[Doubt
     return tuple(sorted(rows, key=lambda row: row.excess))[:most]
 
 
-def criteria(told: Report) -> tuple[str, ...]:
+def criteria(summary: Report) -> tuple[str, ...]:
     """The criteria audited, in their order."""
-    return tuple(dict.fromkeys(verdict.criterion for verdict in told.verdicts))
+    return tuple(dict.fromkeys(verdict.criterion for verdict in summary.verdicts))
 
 
-def page(told: Report) -> bytes | None:
+def page(summary: Report) -> bytes | None:
     """audit.html beside the JSON; None where there is none."""
-    there = told.path.with_suffix(".html")
-    return there.read_bytes() if there.is_file() else None
+    present = summary.path.with_suffix(".html")
+    return present.read_bytes() if present.is_file() else None
 
 
 def controls(gate: Gate) -> tuple[tuple[str, float], ...]:

@@ -6,7 +6,6 @@ Cached under ids and frozen settings, never arrays: large arrays are hashed by a
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tempfile
 import zipfile
@@ -14,27 +13,35 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
 import streamlit as st
 
 from cmssd_core.config import settings
-from cmssd_core.mri.contrast import named
 from cmssd_core.types import Case, InputError, Prediction, Slide, Uint8Array
-from dashboard import state
-from dashboard.services.model import Progress, at_work, model
+from cmssd_core.volume.contrast import name_contrast
+from dashboard import permitted, state
+from dashboard.services.fence import fence
+from dashboard.services.model import Progress, at_work, model, read_of_rows
 
 if TYPE_CHECKING:
-    from cmssd_core.store import Store
+    from cmssd_core.machine.store import Store
 
-#: Sentences of the core name the command line's flags; on screen the fields are called this.
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """A field in which files of one modality are uploaded; several: more than one file at a time."""
+
+    label: str
+    help: str
+    several: bool
+
+
+#: By modality. One without a row is not offered as an upload: it comes with a cohort.
 FIELDS = {
-    "--mri": "“MRI”",
-    "--contrast": "“Contrast”",
-    "--he": "“H&E slide or tile”",
-    "--mpp": "“Microns per pixel of the slide”",
-    "--site": "“The biopsy site is known”",
+    "mri": Field(label="MRI", help="NIfTI, NRRD or MHA; several DICOM files; or a zip of a DICOM folder", several=True),
+    "he": Field(label="H&E slide or tile", help="SVS, NDPI, TIFF, DICOM; or a PNG or JPEG tile", several=False),
 }
 #: What an image of one file may end in; anything else uploaded with others is taken for a DICOM series.
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
@@ -91,8 +98,8 @@ def keep(slot: str, uploads: Iterable[Upload]) -> state.Kept:
         paths, size, names = [], 0, {folder.name: "these files"}
         for number, upload in enumerate(uploads):
             # The readers tell a contrast from the name, so that word of it is kept.
-            told = named([upload.name.split(".")[0]])
-            path = folder / f"{slot}{number:05d}{f'_{told}' if told else ''}{_suffix(upload.name)}"
+            summary = name_contrast([upload.name.split(".")[0]])
+            path = folder / f"{slot}{number:05d}{f'_{summary}' if summary else ''}{_suffix(upload.name)}"
             path.write_bytes(upload.getbuffer())
             paths.append(path)
             names[path.name] = upload.name
@@ -102,6 +109,22 @@ def keep(slot: str, uploads: Iterable[Upload]) -> state.Kept:
             f"the upload could not be kept ({fault.strerror}); free some space in the temporary folder and try again"
         ) from fault
     return state.Kept(tuple(paths), folder, size, names)
+
+
+def read_outlines(upload: Upload, size_px: tuple[int, int]) -> Mapping[str, Any]:
+    """Annotations of a slide of this size (width, height), as a FeatureCollection. Raises InputError."""
+    from cmssd_core.cases import fenced
+
+    kept = keep("outlines", [upload])
+    width, height = size_px
+    inside = fence(within=state.folder())
+    try:
+        found: Mapping[str, Any] = fenced.read_outlines(
+            kept.paths[0], inside, name=upload.name, width=width, height=height
+        )
+        return found
+    finally:
+        shutil.rmtree(kept.folder, ignore_errors=True)
 
 
 def _suffix(name: str) -> str:
@@ -114,7 +137,17 @@ def contrasts_told(kept: state.Kept | None) -> tuple[str | None, ...]:
     """The contrast each uploaded volume's name says, None where it says none; () unless every file is a volume."""
     if kept is None or not all(path.name.endswith(VOLUME_SUFFIXES) for path in kept.paths):
         return ()
-    return tuple(named([path.name.split(".")[0]]) for path in kept.paths)
+    return tuple(name_contrast([path.name.split(".")[0]]) for path in kept.paths)
+
+
+def describe_fields() -> tuple[str, ...]:
+    """What to know of the fields with the model in use: inputs it reads that have none, fields it does not read."""
+    from cmssd_core.cases.modalities import MODALITIES
+
+    read = model().spec
+    missing = [f"{MODALITIES[name].label}: not offered here; open a cohort." for name in read if name not in FIELDS]
+    ignored = [f"The model in use does not read the {MODALITIES[name].label}." for name in FIELDS if name not in read]
+    return (*missing, *ignored)
 
 
 def demo() -> Request | None:
@@ -125,7 +158,7 @@ def demo() -> Request | None:
     return Request(cohort=table) if table.is_file() else None
 
 
-def asked(
+def build_request(
     volume: state.Kept | None,
     contrasts: Mapping[str, int] | None,
     slide: state.Kept | None,
@@ -149,37 +182,41 @@ def asked(
 
 def analyse(request: Request, progress: Progress) -> state.Result:
     """Admits the files, predicts and writes the report; InputError where the files cannot be used."""
-    from cmssd_core import inference
-    from cmssd_core.store import open_store
+    from cmssd_core.inference import predict as inference
+    from cmssd_core.machine.store import open_store
 
     progress(0.0, "reading the files")
-    try:
-        case = _admit(request)
-    except InputError as mistake:
-        raise InputError(_on_screen(str(mistake), request)) from mistake
     predictor, chosen = model(), settings()
     store = open_store(chosen)
-    with at_work(predictor.model_id, progress):
-        prediction = inference.predict(
-            case,
-            predictor,
-            settings=chosen,
-            store=store,
-            progress=lambda share, what: progress(0.9 * min(max(share, 0.0), 1.0), what),
-        )
+    try:
+        case = _admit(request)
+        with at_work(predictor.model_id, progress):
+            prediction = inference.predict(
+                case,
+                predictor,
+                settings=chosen,
+                store=store,
+                progress=lambda share, what: progress(0.9 * min(max(share, 0.0), 1.0), what),
+            )
+    except InputError as mistake:
+        raise InputError(_with_own_names(str(mistake), request), mistake.field) from mistake
     progress(0.9, "writing the report")
     return _with_files(request, case, prediction, store)
 
 
 def _admit(request: Request) -> Case:
-    from cmssd_core import cases, cohort
+    from cmssd_core.cases import admit as cases
+    from cmssd_core.cohort import table as cohort
 
     if request.cohort is not None:
-        table = cohort.read(request.cohort)
+        root = permitted.root()
+        table = cohort.read(request.cohort, within=root)
         rows = table if request.case_id is None else table[table["case_id"] == request.case_id]
         if rows.empty:
             raise InputError(f"the cohort has no case {request.case_id}; choose another one")
-        return cohort.admit_row(rows.iloc[0], request.cohort.parent, masks=False)
+        return cohort.admit_row(
+            rows.iloc[0], request.cohort.parent, masks=False, reads=read_of_rows(), within=root, fence=fence()
+        )
     return cases.admit(
         mri=request.mri,
         contrasts=request.contrasts or None,
@@ -187,14 +224,13 @@ def _admit(request: Request) -> Case:
         mpp=request.mpp,
         site_mm=request.site_mm,
         unpacked_limit_mb=settings().unpacked_limit_mb,
+        fence=fence(within=state.folder()),
     )
 
 
-def _on_screen(sentence: str, request: Request) -> str:
+def _with_own_names(sentence: str, request: Request) -> str:
     for ours, theirs in request.names.items():
         sentence = sentence.replace(ours, theirs)
-    for flag, name in FIELDS.items():
-        sentence = re.sub(rf"{flag}( \w+=PATH)?", name, sentence)
     return sentence
 
 

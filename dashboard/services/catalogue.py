@@ -1,4 +1,4 @@
-"""The models one can read about: the weights in use and those shipped, with card, parts and training curves."""
+"""The models one can read about: weights in use, shipped, and of the demo, with card, parts and training curves."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import streamlit as st
 
 from cmssd_core.config import settings
 from cmssd_core.evaluation import repeats, summary
+from cmssd_core.evaluation.metrics import parts_at
 from cmssd_core.types import InputError
 from dashboard.services import performance
 from dashboard.services.cohort import State
@@ -20,7 +21,10 @@ from dashboard.services.performance import Answers, Scope
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cmssd_core.listing import Part
+    from cmssd_core.models.listing import Part
+
+#: Weights that lie with the demo cohort: a checkout has them, a wheel does not.
+DEMO = Path(__file__).resolve().parents[2] / "data_samples" / "weights"
 
 
 @dataclass(frozen=True)
@@ -51,17 +55,19 @@ class About:
 
     @property
     def gflop(self) -> float:
-        """Of all parts, for one MRI slice and one patch."""
+        """Of all parts, for one slice, one patch or one profile of each input it reads."""
         return sum(part.gflop for part in self.parts)
 
 
 def entries() -> tuple[Entry, ...]:
-    """The weights in use first, then the others that are shipped."""
-    from cmssd_core.weights_file import DEFAULT, SHIPPED
+    """The weights in use first, then the others that are shipped, then those of the demo cohort where that is there."""
+    from cmssd_core.models.weights import DEFAULT, SHIPPED
 
     used = settings().weights or DEFAULT
-    shipped = sorted(path for path in SHIPPED.glob("*.safetensors") if "." not in path.stem)
-    every = [used, *(path for path in shipped if not used.exists() or not path.samefile(used))]
+    others = [
+        path for folder in (SHIPPED, DEMO) for path in sorted(folder.glob("*.safetensors")) if "." not in path.stem
+    ]
+    every = [used, *(path for path in others if not used.exists() or not path.samefile(used))]
     return tuple(Entry(path, path == used, *beside(path)) for path in every)
 
 
@@ -87,52 +93,41 @@ def card(entry: Entry) -> str | None:
 
 def about(entry: Entry, progress: Progress) -> About:
     """What the weights say of themselves, and their parts. InputError where they cannot be read."""
-    there = State.of(entry.weights)
-    if there is None:
+    present = State.of(entry.weights)
+    if present is None:
         raise InputError(f"no weights at {entry.weights.name}; expected a .safetensors file of cmssd train")
     # Operations are counted with hooks on every module of the process: nothing may predict meanwhile.
     with at_work(model().model_id, progress):
-        return _about(there)
+        return _about(present)
 
 
 @st.cache_resource(max_entries=8, show_spinner="Counting the model's operations")
-def _about(there: State) -> About:
-    from cmssd_core.listing import parts
-    from cmssd_core.weights_file import load
+def _about(present: State) -> About:
+    from cmssd_core.models.listing import parts
+    from cmssd_core.models.weights import load
 
-    loaded, info, model_id = load(Path(there.path))
-    return About(model_id, info.name, info.trained, tuple(loaded.needs), tuple(loaded.produces), parts(loaded))
-
-
-def offered(progress: Progress) -> list[dict[str, Any]]:
-    """Every model and size of this version, as cmssd_core.listing.listing."""
-    with at_work(model().model_id, progress):
-        return _offered()
-
-
-@st.cache_resource(show_spinner="Counting the operations of every model")
-def _offered() -> list[dict[str, Any]]:
-    from cmssd_core.listing import listing
-
-    return listing()
+    loaded, info, model_id = load(Path(present.path))
+    return About(model_id, info.name, info.trained, tuple(loaded.needs), tuple(loaded.tasks), parts(loaded))
 
 
 def history(entry: Entry) -> pd.DataFrame | None:
     """The training's metrics, one row a step; None where none lie beside the weights. Don't change it in place."""
-    there = None if entry.curves is None else State.of(entry.curves)
-    return None if there is None else _history(there)
+    present = None if entry.curves is None else State.of(entry.curves)
+    return None if present is None else _history(present)
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
-def _history(there: State) -> pd.DataFrame:
-    from cmssd_core.run_folder import history as read
+def _history(present: State) -> pd.DataFrame:
+    from cmssd_core.training.run_folder import history as read
 
-    return read(Path(there.path))
+    return read(Path(present.path))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two answers on the cases both gave: each figure of repeats.FIGURES of either as metrics.json has it, and paired.
+    """Two answers on the cases both gave: each metric that models are compared in, of either and paired.
+
+    Keys are those of metrics.parts_at("comparison").
 
     difference: the first less the second, bootstrap over patients.
     """
@@ -145,7 +140,7 @@ class Comparison:
     auc_difference: dict[str, Any]
 
 
-def compared(scope: Scope, other: Answers) -> Comparison | None:
+def compare_models(scope: Scope, other: Answers) -> Comparison | None:
     """The scope's answers against others; None where no case has both."""
     return _compared(scope.key, scope.of(other).key, scope, other)
 
@@ -157,19 +152,18 @@ def _compared(one_key: str, other_key: str, _scope: Scope, _other: Answers) -> C
     if not common:
         return None
     first, second = (frame[frame["case_id"].isin(common)] for frame in frames)
-    told = repeats.apart([first], [second])
-    test = told["tests"][0]
+    record = repeats.apart([first], [second])
+    test = record["tests"][0]
     return Comparison(
         len(common),
         _figures(first),
         _figures(second),
-        told["difference"],
+        record["difference"],
         test["mcnemar"],
         test["auc_difference"],
     )
 
 
 def _figures(rows: pd.DataFrame) -> dict[str, Any]:
-    malignant = summary.on_maps(rows[rows["malignant"] == 1])
-    alone = {f"{name}_malignant_only": malignant[name] for name in ("dice", "severity_mae")}
-    return summary.figures(rows) | alone
+    record = summary.figures(rows) | {"malignant_only": summary.on_maps(rows[rows["malignant"] == 1])}
+    return {part.key: summary.plain(part.read(record)) for part in parts_at("comparison")}

@@ -25,7 +25,7 @@ _ON_MRI: tuple[Colormap, ...] = ("yellow", "white")
 _ON_SLIDE: tuple[Colormap, ...] = ("green", "cyan", "white", "orange")  # a reader's own annotations are yellow
 
 
-def drawn(result: state.Result) -> dict[str, Outline | None]:
+def find_criteria(result: state.Result) -> dict[str, Outline | None]:
     """The criteria of the case's cohort by name, None where nobody drew one: not assessable. {} for an upload."""
     of = reading.ref(result)
     return {} if of.cohort is None else _drawn(str(of.cohort), of.case_id, result.case.id, result)
@@ -42,7 +42,9 @@ def _drawn(cohort: str, case_id: str, content_id: str, _result: state.Result) ->
 def overlays(result: state.Result, like: Volume) -> list[Overlay]:
     """The criteria that are drawn on the MRI, as masks. Raises InputError where one cannot be read."""
     found = [
-        (one.criterion, one.voxels) for one in drawn(result).values() if one is not None and one.voxels is not None
+        (one.criterion, one.voxels)
+        for one in find_criteria(result).values()
+        if one is not None and one.voxels is not None
     ]
     return [
         Overlay(name=_name(criterion), values=voxels, meaning=_meaning(criterion), colormap=colour)
@@ -53,7 +55,7 @@ def overlays(result: state.Result, like: Volume) -> list[Overlay]:
 
 def outlines(result: state.Result, on: Slide) -> list[Outlines]:
     """The criteria that are drawn on the slide. Raises InputError where one cannot be read."""
-    found = [each for each in drawn(result).values() if each is not None and each.voxels is None]
+    found = [each for each in find_criteria(result).values() if each is not None and each.voxels is None]
     return [
         Outlines(
             name=_name(each.criterion), geojson=_geojson(each.digest, on.level_sizes[0], each), colormap=colour,
@@ -90,7 +92,7 @@ def _traced(picture: BoolArray, size_px: tuple[int, int]) -> list[list[list[list
     """
     from scipy.ndimage import binary_closing, label
 
-    from cmssd_core.synthetic.outlines import outlines as rings
+    from cmssd_core.slide.outlines import outlines as rings
 
     height, width = picture.shape
     edge = -(-max(height, width) // CELLS)

@@ -23,14 +23,7 @@ from cmssd_core.config import settings
 from cmssd_core.explain.question import ExplainSettings
 from cmssd_core.explain.sanity import spearman
 from cmssd_core.explain.targets import TARGETS, Target
-from cmssd_core.types import (
-    Attribution,
-    BoolArray,
-    Case,
-    FloatArray,
-    InputError,
-    Volume,
-)
+from cmssd_core.types import Attribution, BoolArray, Case, FloatArray, InputError, Volume
 from dashboard import state
 from dashboard.services import criteria, reading
 from dashboard.services.catalogue import entries
@@ -40,17 +33,17 @@ from dashboard.viewers.layers import Overlay, Patches, PatchLayer
 
 if TYPE_CHECKING:
     from cmssd_core.explain.methods import Method
-    from cmssd_core.inference import Predictor
+    from cmssd_core.inference.predict import Predictor
 
 KEPT = 16  # attributions of one case a session keeps
 #: Colours end where all but this share of the values lie, so that one pixel does not make all others pale.
 WITHIN = 0.995
 LEAST = 1e-4  # the viewer's colours need a wider range than a hundred-thousandth
 FAINT = 0.05  # of the colours' end: nearer to 0 than this the image shows through
-#: Targets by the head they need; the others read the auxiliary maps, which the model tells only when asked.
-_HEADS = {
-    "malignant": "malignant_logit", "benign": "malignant_logit", "severity": "severity_pct", "hazard": "log_hazard",
-    "tumour": "tumour_logits", "bone": "bone_logits",
+#: Targets by the task they read; the others read maps that a model was taught and tells only when asked.
+_TASKS = {
+    "malignant": "malignant", "benign": "malignant", "severity": "severity_pct", "hazard": "risk",
+    "tumour": "tumour", "bone": "bone",
 }  # fmt: skip
 
 
@@ -80,15 +73,29 @@ def methods() -> Mapping[str, Method]:
     return METHODS
 
 
-def drawn() -> tuple[str, ...]:
+def drawing_methods() -> tuple[str, ...]:
     """The methods that draw a map."""
     return tuple(name for name in methods() if name not in (CRITERIA, MODALITIES))
 
 
 def targets(weights: Path | None) -> dict[str, str]:
     """Targets that the model has a head for: name -> words."""
-    produces = predictor(weights).model.produces
-    return {name: kind.label for name, kind in TARGETS.items() if name in _HEADS and _HEADS[name] in produces}
+    tasks = predictor(weights).model.tasks
+    return {name: kind.label for name, kind in TARGETS.items() if name in _TASKS and _TASKS[name] in tasks}
+
+
+def able(weights: Path | None) -> tuple[str, ...]:
+    """The methods that draw a map of this model: GradCAM looks into its encoders, the gate is one it has."""
+    asked = predictor(weights).model
+    lacking = {"gradcam": not asked.encoders, "gate": asked.fused is None and not asked.encoders}
+    return tuple(name for name in drawing_methods() if not lacking.get(name, False))
+
+
+def unmapped(result: state.Result) -> tuple[str, ...]:
+    """The modalities of a case that the model in use reads and no method can draw a map beside."""
+    from cmssd_core.explain.baselines import BASELINES
+
+    return tuple(name for name in result.case.inputs if name in model().spec and name not in BASELINES)
 
 
 def models() -> dict[Path | None, str]:
@@ -104,17 +111,17 @@ def predictor(weights: Path | None) -> Predictor:
     """The model in use, or the one of these weights. InputError where they cannot be read."""
     if weights is None:
         return model()
-    there = State.of(weights)
-    if there is None:
+    present = State.of(weights)
+    if present is None:
         raise InputError(f"no weights at {weights.name}; choose another model")
-    return _loaded(there)
+    return _loaded(present)
 
 
 @st.cache_resource(max_entries=3, show_spinner="Loading the model")
-def _loaded(there: State) -> Predictor:
-    from cmssd_core import inference
+def _loaded(present: State) -> Predictor:
+    from cmssd_core.inference import predict as inference
 
-    return inference.load(Path(there.path), settings=settings())
+    return inference.load(Path(present.path), settings=settings())
 
 
 @st.cache_resource(scope="session", max_entries=2, show_spinner=False)
@@ -122,7 +129,7 @@ def _kept(case: str) -> OrderedDict[Question, Attribution]:
     return OrderedDict()
 
 
-def known(asked: Question) -> Attribution | None:
+def find_known(asked: Question) -> Attribution | None:
     """The answer, where it was computed before in this session."""
     return _kept(asked.case).get(asked)
 
@@ -130,13 +137,17 @@ def known(asked: Question) -> Attribution | None:
 def ask(asked: Question, result: state.Result, region: BoolArray | None, progress: Progress) -> Attribution:
     """Where the answer to a case comes from; computed under the model's lock unless it is known."""
     from cmssd_core.explain.methods import explain
-    from cmssd_core.store import open_store
+    from cmssd_core.machine.store import open_store
 
-    there = known(asked)
-    if there is not None:
-        return there
+    present = find_known(asked)
+    if present is not None:
+        return present
     chosen = predictor(asked.weights)
-    drawn = [each for each in criteria.drawn(result).values() if each is not None] if asked.method == CRITERIA else []
+    drawn = (
+        [each for each in criteria.find_criteria(result).values() if each is not None]
+        if asked.method == CRITERIA
+        else []
+    )
     with at_work(chosen.model_id, progress):
         found = explain(
             result.case, chosen, asked.method, Target(asked.target, region), settings=asked.settings,
@@ -188,55 +199,58 @@ def limit(values: FloatArray) -> float:
     return float(np.quantile(size, WITHIN)) if size.size else 1.0
 
 
-def overlay(told: Attribution, *, opacity: float, end: float | None = None) -> Overlay | None:
+def overlay(summary: Attribution, *, opacity: float, end: float | None = None) -> Overlay | None:
     """The map over the MRI; None where the method drew none there. end: of the colours, None = the map's own."""
-    values = told.maps.get("mri")
+    values = summary.maps.get("mri")
     if values is None:
         return None
-    high = (end or limit(values)) if told.method != "gate" else 1.0
-    unit = told.unit
+    high = (end or limit(values)) if summary.method != "gate" else 1.0
+    unit = summary.unit
     if high < LEAST:
-        values, high, unit = values * np.float32(1e6), high * 1e6, f"millionth of a {told.unit}"
+        values, high, unit = values * np.float32(1e6), high * 1e6, f"millionth of a {summary.unit}"
     return Overlay(
-        name=told.label, values=values, meaning=_meaning(told), colormap="diverging" if told.signed else "viridis",
-        limits=(-high, high) if told.signed else (0.0, high), signed=told.signed, opacity=opacity,
-        shown_from=0.0 if told.method == "gate" else FAINT * high, unit=unit,
+        name=summary.label, values=values, meaning=_meaning(summary),
+        colormap="diverging" if summary.signed else "viridis",
+        limits=(-high, high) if summary.signed else (0.0, high), signed=summary.signed, opacity=opacity,
+        shown_from=0.0 if summary.method == "gate" else FAINT * high, unit=unit,
     )  # fmt: skip
 
 
-def patch_values(told: Attribution) -> FloatArray | None:
+def patch_values(summary: Attribution) -> FloatArray | None:
     """One value a patch: the sum of its pixels (of the gate the patch's attention); None without a slide."""
-    values = told.maps.get("he")
+    values = summary.maps.get("he")
     if values is None:
         return None
-    return values.mean(axis=(1, 2)) if told.method == "gate" else values.sum(axis=(1, 2))
+    return values.mean(axis=(1, 2)) if summary.method == "gate" else values.sum(axis=(1, 2))
 
 
-def patch_layer(told: Attribution, *, opacity: float, end: float | None = None) -> PatchLayer | None:
+def patch_layer(summary: Attribution, *, opacity: float, end: float | None = None) -> PatchLayer | None:
     """The map over the slide's patches; None where the method drew none there."""
-    values = patch_values(told)
+    values = patch_values(summary)
     if values is None:
         return None
     high = end or float(np.abs(values).max(initial=0.0)) or 1.0
     return PatchLayer(
-        name=told.label, values=values, meaning=_meaning(told), colormap="diverging" if told.signed else "viridis",
-        limits=(-high, high) if told.signed else (0.0, high), signed=told.signed, opacity=opacity, unit=told.unit,
+        name=summary.label, values=values, meaning=_meaning(summary),
+        colormap="diverging" if summary.signed else "viridis",
+        limits=(-high, high) if summary.signed else (0.0, high), signed=summary.signed, opacity=opacity,
+        unit=summary.unit,
     )  # fmt: skip
 
 
-def _meaning(told: Attribution) -> str:
-    said = methods()[told.method].meaning
-    ways = " Red speaks for the target, blue against it." if told.signed else ""
-    return f"{said}{ways}"
+def _meaning(summary: Attribution) -> str:
+    words = methods()[summary.method].meaning
+    ways = " Red speaks for the target, blue against it." if summary.signed else ""
+    return f"{words}{ways}"
 
 
-def patches(told: Attribution, result: state.Result) -> Patches | None:
+def patches(summary: Attribution, result: state.Result) -> Patches | None:
     """Where the patches of a map lie, on the slide and on the MRI."""
-    if told.patch_xy is None or not told.patch_size_px:
+    if summary.patch_xy is None or not summary.patch_size_px:
         return None
-    there = reading.patches(result)
-    same = there is not None and np.array_equal(there.xy, told.patch_xy)
-    return there if same else Patches(xy=told.patch_xy, size_px=float(told.patch_size_px))
+    present = reading.patches(result)
+    same = present is not None and np.array_equal(present.xy, summary.patch_xy)
+    return present if same else Patches(xy=summary.patch_xy, size_px=float(summary.patch_size_px))
 
 
 def alike(one: Attribution, other: Attribution) -> dict[str, float]:
@@ -253,15 +267,15 @@ def alike(one: Attribution, other: Attribution) -> dict[str, float]:
     return found
 
 
-def files(told: Attribution, case: Case, below: Path) -> bytes:
+def files(summary: Attribution, case: Case, below: Path) -> bytes:
     """The map as a zip of NIfTI, GeoJSON, NPZ, PNG and JSON; no file name says whose it is."""
-    from cmssd_core.explain import export
+    from cmssd_core.report import attribution_files as export
 
     folder = Path(tempfile.mkdtemp(dir=below))
     try:
         packed = BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-            for path in export.write(told, case, folder / "map"):
+            for path in export.write(summary, case, folder / "map"):
                 archive.write(path, path.name)
         return packed.getvalue()
     finally:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import streamlit as st
 
+from cmssd_core.report.answers import describe_answers
 from cmssd_core.types import Attribution, FloatArray, Slide, Uint8Array, Volume
 from dashboard import state
 from dashboard.services import reading
@@ -29,9 +30,9 @@ class Place:
     said: tuple[tuple[str, str], ...]
 
 
-def answered(result: state.Result, told: Attribution) -> bool:
+def is_of_model(result: state.Result, summary: Attribution) -> bool:
     """Whether a map is of the model whose answer the case bears: of another one only the map itself is known."""
-    return told.model_id == result.prediction.model_id
+    return summary.model_id == result.prediction.model_id
 
 
 def number(xy: npt.NDArray[np.int64] | None, corner: tuple[int, int]) -> int | None:
@@ -40,47 +41,49 @@ def number(xy: npt.NDArray[np.int64] | None, corner: tuple[int, int]) -> int | N
     return int(found[0]) if len(found) else None
 
 
-def voxel(result: state.Result, told: Attribution, at: tuple[int, int, int]) -> Place:
+def voxel(result: state.Result, summary: Attribution, at: tuple[int, int, int]) -> Place:
     """What is said of a voxel (x, y, z)."""
     x, y, z = at
-    maps, said = result.prediction.maps if answered(result, told) else {}, []
+    maps, text = result.prediction.maps if is_of_model(result, summary) else {}, []
     for name, words in (("tumour", "probability of malignant tumour"), ("bone", "probability of bone")):
         if name in maps:
-            said.append((words, f"{maps[name][z, y, x]:.3f}"))
+            text.append((words, f"{maps[name][z, y, x]:.3f}"))
     if "attention" in maps:
-        said.append(("gate, 1 = MRI, 0 = slide", f"{maps['attention'][z, y, x]:.2f}"))
-    if "mri" in told.maps:
-        value = float(told.maps["mri"][z, y, x])
-        size = np.abs(told.maps["mri"])
+        text.append(("gate, 1 = MRI, 0 = slide", f"{maps['attention'][z, y, x]:.2f}"))
+    if "mri" in summary.maps:
+        value = float(summary.maps["mri"][z, y, x])
+        size = np.abs(summary.maps["mri"])
         higher = float((size > abs(value)).mean())
-        said.append((f"{told.label}, {told.unit} a pixel", f"{value:+.3g}" if told.signed else f"{value:.3g}"))
-        said.append(("stronger than", f"{100 * (1 - higher):.1f} % of the voxels"))
-    return Place(f"Voxel {x}, {y}, {z}", tuple(said))
+        text.append((f"{summary.label}, {summary.unit} a pixel", f"{value:+.3g}" if summary.signed else f"{value:.3g}"))
+        text.append(("stronger than", f"{100 * (1 - higher):.1f} % of the voxels"))
+    return Place(f"Voxel {x}, {y}, {z}", tuple(text))
 
 
-def patch(result: state.Result, told: Attribution, corner: tuple[int, int]) -> Place | None:
+def patch(result: state.Result, summary: Attribution, corner: tuple[int, int]) -> Place | None:
     """What is said of the patch with this corner, level-0 px; None where neither map nor answer has such a patch."""
-    at = number(told.patch_xy, corner)
-    own = number(result.prediction.patch_xy, corner) if answered(result, told) else None
-    said, attention, values = [], result.prediction.patch_attention, patch_values(told)
+    at = number(summary.patch_xy, corner)
+    own = number(result.prediction.patch_xy, corner) if is_of_model(result, summary) else None
+    words, attention, values = [], result.prediction.patch_attention, patch_values(summary)
     if attention is not None and own is not None:
-        said.append(("attention, of all patches", f"{attention[own]:.2%}"))
+        words.append(("attention, of all patches", f"{attention[own]:.2%}"))
     if values is not None and at is not None:
         rank = int((np.abs(values) > abs(values[at])).sum()) + 1
-        said.append((f"{told.label}, {told.unit}", f"{values[at]:+.3g}" if told.signed else f"{values[at]:.3g}"))
-        said.append(("rank by size", f"{rank} of {len(values)} patches"))
+        words.append(
+            (f"{summary.label}, {summary.unit}", f"{values[at]:+.3g}" if summary.signed else f"{values[at]:.3g}")
+        )
+        words.append(("rank by size", f"{rank} of {len(values)} patches"))
     shown = own if at is None else at
-    return None if shown is None else Place(f"Patch {shown + 1}", tuple(said))
+    return None if shown is None else Place(f"Patch {shown + 1}", tuple(words))
 
 
 def patch_picture(
-    result: state.Result, told: Attribution, corner: tuple[int, int]
+    result: state.Result, summary: Attribution, corner: tuple[int, int]
 ) -> tuple[Uint8Array, FloatArray] | None:
     """A patch as it lies on the slide, uint8 (y, x, 3), and the map's pixels over it (y, x); None without both."""
-    slide, values, at = result.case.inputs.get("he"), told.maps.get("he"), number(told.patch_xy, corner)
-    if not isinstance(slide, Slide) or slide.mpp is None or values is None or at is None or not told.patch_size_px:
+    slide, values, at = result.case.inputs.get("he"), summary.maps.get("he"), number(summary.patch_xy, corner)
+    if not isinstance(slide, Slide) or slide.mpp is None or values is None or at is None or not summary.patch_size_px:
         return None
-    mpp = slide.mpp * float(told.patch_size_px) / values.shape[1]
+    mpp = slide.mpp * float(summary.patch_size_px) / values.shape[1]
     return _patch(result.case.id, *corner, values.shape[1], mpp, slide), values[at]
 
 
@@ -114,10 +117,15 @@ def without(
         change = Change(erased=_box_around(volume, voxel))
         done = f"With {2 * BOX_MM:g} mm around the voxel on its slice filled by {FILLS['surroundings']}"
     before, after = result.prediction, what_if.ask(result, change, progress).prediction
-    lines = [f"{done}: probability of malignancy {before.p_malignant:.3f} → **{after.p_malignant:.3f}**"]
-    if before.severity_pct is not None and after.severity_pct is not None:
-        lines.append(f"severity {before.severity_pct:.1f} % → **{after.severity_pct:.1f} %**")
-    return [", ".join(lines) + ". :small[An input that no patient has: the model was not trained on it.]"]
+    now = {line.task: line for line in describe_answers(after)}
+    words = [
+        f"{line.title.lower()} {line.value} → **{now[line.task].value}**"
+        for line in describe_answers(before)
+        if line.task in now
+    ]
+    if before.tumour_ml is not None and after.tumour_ml is not None and not words:
+        words.append(f"tumour {before.tumour_ml:.1f} mL → **{after.tumour_ml:.1f} mL**")
+    return [f"{done}: {', '.join(words)}. :small[An input that no patient has: the model was not trained on it.]"]
 
 
 def _box_around(volume: Volume, voxel: tuple[int, int, int]) -> Region:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 import streamlit as st
 
+from cmssd_core.cases.modalities import MODALITIES
 from dashboard.services import cohort as cohorts
 from dashboard.services.cohort import State
 
@@ -20,8 +21,7 @@ PCA, TSNE = "PCA", "t-SNE"
 #: Column of features.parquet -> in words; the first that is there is drawn.
 KINDS = {
     "fused": "fused features (what the model's malignancy head reads)",
-    "mri": "features of the MRI encoder",
-    "he": "features of the H&E encoder",
+    **{name: f"features of the {each.label} encoder" for name, each in MODALITIES.items()},
 }
 
 
@@ -49,15 +49,15 @@ class Plane:
 
 def features(cohort: Path, model: str | None) -> Features | None:
     """The features a model had of a cohort's cases; None where the results hold none of two cases or more."""
-    folder, there = cohorts.results_folder(cohort), State.of(cohort)
+    folder, present = cohorts.results_folder(cohort), State.of(cohort)
     kept = None if folder is None else State.of(folder / "features.parquet")
-    if kept is None or there is None:
+    if kept is None or present is None:
         return None
-    return _features(there, kept, model or next(iter(cohorts.models(cohort)), ""))
+    return _features(present, kept, model or next(iter(cohorts.models(cohort)), ""))
 
 
 @st.cache_resource(max_entries=6, show_spinner="Reading the features")
-def _features(there: State, kept: State, model: str) -> Features | None:
+def _features(present: State, kept: State, model: str) -> Features | None:
     import pyarrow.parquet as parquet
     from pyarrow import ArrowException
     from pyarrow import array as pa_array
@@ -69,7 +69,7 @@ def _features(there: State, kept: State, model: str) -> Features | None:
             return None
         named = pd.read_parquet(kept.path, columns=["case_id", "model"])
         mine = ((named["model"] == model) & ~named.duplicated()).to_numpy()
-        rows = pd.Index(cohorts.table(Path(there.path))["case_id"]).get_indexer(named["case_id"])
+        rows = pd.Index(cohorts.table(Path(present.path))["case_id"]).get_indexer(named["case_id"])
         for kind in kinds:
             # As one array: pandas would make a Python object of each of 100,000 lists.
             lists = parquet.read_table(kept.path, columns=[kind])[kind].combine_chunks()
@@ -97,17 +97,17 @@ def plane(cohort: Path, model: str | None, method: str) -> Plane | None:
     found = features(cohort, model)
     if found is None or len(found.rows) < FEWEST:
         return None
-    folder, there = cohorts.results_folder(cohort), State.of(cohort)
+    folder, present = cohorts.results_folder(cohort), State.of(cohort)
     kept = None if folder is None else State.of(folder / "features.parquet")
-    assert there is not None
+    assert present is not None
     assert kept is not None
     name = model or next(iter(cohorts.models(cohort)), "")
-    return _plane(there, kept, name, TSNE if method == TSNE and len(found.rows) <= MOST_TSNE else PCA)
+    return _plane(present, kept, name, TSNE if method == TSNE and len(found.rows) <= MOST_TSNE else PCA)
 
 
 @st.cache_resource(max_entries=12, show_spinner="Drawing the features on a plane")
-def _plane(there: State, kept: State, model: str, method: str) -> Plane:
-    found = _features(there, kept, model)
+def _plane(present: State, kept: State, model: str, method: str) -> Plane:
+    found = _features(present, kept, model)
     assert found is not None
     values = found.values
     if method == TSNE:
@@ -115,19 +115,19 @@ def _plane(there: State, kept: State, model: str, method: str) -> Plane:
 
         near = max(2.0, min(30.0, (len(values) - 1) / 3))
         xy = manifold.TSNE(2, perplexity=near, init="pca", random_state=0).fit_transform(values)
-        said = (
+        words = (
             f"t-SNE of {found.kind}, perplexity {near:.0f}: near points are alike; distances between groups, their "
             "sizes and the axes mean nothing."
         )
-        return Plane(found.rows, np.asarray(xy, dtype=np.float64), ("t-SNE 1", "t-SNE 2"), said)
+        return Plane(found.rows, np.asarray(xy, dtype=np.float64), ("t-SNE 1", "t-SNE 2"), words)
     # The eigenvectors of the covariance are as good as an SVD of 100,000 rows and ten times faster.
     spread, vectors = np.linalg.eigh(values.T @ values / len(values))
     top = vectors[:, [-1, -2]] if vectors.shape[1] > 1 else np.column_stack([vectors[:, -1], np.zeros(len(vectors))])
     top = top * np.where(top[np.abs(top).argmax(axis=0), [0, 1]] < 0, -1.0, 1.0)  # the sign is free: fixed here
     share = np.clip(np.append(spread[::-1], 0.0)[:2], 0, None) / max(spread.sum(), 1e-12)
     axes = (f"component 1 ({share[0]:.0%} of the variance)", f"component 2 ({share[1]:.0%})")
-    said = f"PCA of {found.kind}, z-scored: the two directions of most variance, {share.sum():.0%} of it in all."
-    return Plane(found.rows, values @ top, axes, said)
+    words = f"PCA of {found.kind}, z-scored: the two directions of most variance, {share.sum():.0%} of it in all."
+    return Plane(found.rows, values @ top, axes, words)
 
 
 def alike(cohort: Path, model: str | None, row: int, count: int = 8) -> pd.DataFrame | None:

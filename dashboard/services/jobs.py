@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cmssd_core import jobs
 from cmssd_core.config import settings
-from cmssd_core.jobs import Job, Kind
+from cmssd_core.studies import jobs
+from cmssd_core.studies.jobs import Job, Kind
 from dashboard import rights
 from dashboard.services import cohort as cohorts
 
@@ -22,12 +22,14 @@ def start(cohort: Path, kind: Kind = "evaluate") -> Job:
     Raises InputError where it cannot be started, or the session's user may not see cases.
     """
     rights.demand("cases")
+    cohorts.table(cohort)  # the job reads what it is given; whether that may be opened is asked here
     return jobs.start(_asked(cohort, kind), settings())
 
 
 def again(job: Job) -> Job:
     """Goes on with a job that ended."""
     rights.demand("cases")
+    cohorts.table(job.ask.cohort)
     return jobs.start(job.ask, settings())
 
 
@@ -43,9 +45,9 @@ def remove(job: Job) -> None:
     jobs.remove(job.id, settings())
 
 
-def listed() -> tuple[Job, ...]:
+def list_jobs() -> tuple[Job, ...]:
     """All jobs of this installation, the one started last first."""
-    return jobs.listed(settings())
+    return jobs.list_jobs(settings())
 
 
 def _asked(cohort: Path, kind: Kind) -> jobs.Ask:

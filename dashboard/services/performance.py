@@ -12,29 +12,34 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from cmssd_core.cases.modalities import BOTH
 from cmssd_core.evaluation import (
     agreement,
     calibration,
     decision_curve,
     failures,
+    metrics,
     precision_recall,
     roc,
     subgroups,
     summary,
     thresholds,
 )
-from cmssd_core.evaluation.metrics import Bools, Figure, Values, absent, clusters, mean, share
+from cmssd_core.evaluation.figure import Bools, Figure, Values, absent, clusters, mean, share
+from cmssd_core.evaluation.metrics import FIGURES, each, names_at
+from cmssd_core.evaluation.per_case import severity_error
+from cmssd_core.report.answers import EXPECTED
+from cmssd_core.tasks.table import TASKS
 from dashboard import selection
 from dashboard.services import cohort as cohorts
 
-GIVEN = {"both": "MRI and H&E", "mri": "MRI alone", "he": "H&E alone"}
 #: What the choice of a threshold is called, and what its one number is; None = it has none.
 RULES = {"fixed": "a value", "youden": "Youden", "sensitivity": "a sensitivity", "cost": "a cost ratio"}
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Whose answers: a model of the results, and what it was given ("both", "mri" or "he")."""
+    """Whose answers: a model of the results, and what it was given: "both" (all there is), "mri", "he" and the like."""
 
     model: str
     given: str
@@ -54,8 +59,8 @@ class Scope:
         folder = cohorts.results_folder(self.cohort)
         found = None if folder is None else cohorts.State.of(folder / "predictions.parquet")
         chosen = None if self.case_ids is None else sorted(self.case_ids)
-        told = (cohorts.State.of(self.cohort), found, self.answers, chosen)
-        return sha256(repr(told).encode()).hexdigest()
+        record = (cohorts.State.of(self.cohort), found, self.answers, chosen)
+        return sha256(repr(record).encode()).hexdigest()
 
     def of(self, answers: Answers) -> Scope:
         """Other answers on the same cases."""
@@ -122,65 +127,104 @@ _kept = partial(st.cache_resource, show_spinner=False, hash_funcs={Scope: lambda
 
 
 def answers(cohort: Path) -> tuple[Answers, ...]:
-    """All answers that a cohort's results hold, those of the subject on both inputs first."""
-    found = cohorts.predictions(cohort)
-    if found is None:
-        return ()
-    clean = found if "corruption" not in found else found[found["corruption"].isna()]
-    there = set(clean[["model", "given"]].dropna().itertuples(index=False, name=None))
-    every = [Answers(model, given) for model in cohorts.models(cohort) for given in GIVEN if (model, given) in there]
-    return tuple(sorted(every, key=lambda one: one.given != "both" and one.model != every[0].model))
+    """All answers that a cohort's results hold, those of the subject on all there is first."""
+    every = [Answers(model, given) for model in cohorts.models(cohort) for given in cohorts.conditions(cohort, model)]
+    return tuple(sorted(every, key=lambda one: one.given != BOTH and one.model != every[0].model))
 
 
 def cases_of(cohort: Path, keys: Collection[str]) -> frozenset[str]:
     """The case_ids of a cohort whose keys a named slice holds."""
-    there = cohorts.State.of(cohort)
-    named = _keys(there) if there is not None else {}
+    present = cohorts.State.of(cohort)
+    named = _keys(present) if present is not None else {}
     return frozenset(named[key] for key in keys if key in named)
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
-def _keys(there: cohorts.State) -> dict[str, str]:
-    return {selection.case_key(name): name for name in cohorts.table(Path(there.path))["case_id"]}
+def _keys(present: cohorts.State) -> dict[str, str]:
+    return {selection.case_key(name): name for name in cohorts.table(Path(present.path))["case_id"]}
 
 
 @_kept(max_entries=16)
 def rows(scope: Scope) -> pd.DataFrame:
     """One row an answered case of the scope, with `severity_error`; shared by all sessions, not to be changed."""
-    table = cohorts.joined(scope.cohort, given=scope.answers.given, model=scope.answers.model)
-    kept = table["p_malignant"].notna()
+    table = cohorts.join_answers(scope.cohort, given=scope.answers.given, model=scope.answers.model)
+    kept = table["answered"] == 1
     if scope.case_ids is not None:
         kept &= table["case_id"].isin(scope.case_ids)
     found = table[kept]
-    found = found.reindex(columns=[*found.columns, *(c for c in summary.NEEDED if c not in found)])
-    return found.assign(severity_error=summary.severity_error(found))
+    found = summary.with_columns(found)
+    if table["severity_pct"].isna().all():  # the model does not answer it: nothing is held against the truth
+        return found.assign(severity_true=float("nan"), severity_error=float("nan"))
+    return found.assign(severity_error=severity_error(found))
 
 
-def refused(scope: Scope) -> pd.DataFrame:
+def list_refused(scope: Scope) -> pd.DataFrame:
     """Cases of the scope that could not be read: case_id and the sentence why."""
-    table = cohorts.joined(scope.cohort, given=scope.answers.given, model=scope.answers.model)
-    bad = table["problem"].notna() & table["p_malignant"].isna()
+    table = cohorts.join_answers(scope.cohort, given=scope.answers.given, model=scope.answers.model)
+    bad = table["problem"].notna() & (table["answered"] == 0)
     return table.loc[bad, ["case_id", "problem"]]
 
 
-def labelled(scope: Scope) -> tuple[Bools, Values, np.ndarray]:
-    """Label, p and patient of the scope's cases whose label is known, one entry a case."""
-    table = rows(scope)
-    known = table[table["malignant"].notna()]
+def select_labelled(scope: Scope) -> tuple[Bools, Values, np.ndarray]:
+    """Label, p and patient of the scope's cases whose label and p are known, one entry a case."""
+    known = summary.select_judged(rows(scope))
     malignant = np.asarray(known["malignant"] == 1, dtype=bool)
     return malignant, known["p_malignant"].to_numpy(dtype=np.float64), known["patient_id"].to_numpy()
 
 
+def why_unlabelled(scope: Scope) -> str | None:
+    """Why there is nothing to hold a probability of malignancy against, in a sentence; None where there is."""
+    table = rows(scope)
+    if len(summary.select_judged(table)):
+        return None
+    if table["p_malignant"].isna().all():
+        return "These answers hold no probability of malignancy."
+    return "No case here has a label in the column malignant."
+
+
+def concordance(scope: Scope) -> Figure | None:
+    """How often the higher risk has the event first; None where the answers hold no risk."""
+    record = summary.on_survival(rows(scope)).get("c_index")
+    return None if record is None else Figure(*(record.get(name) for name in ("value", "low", "high", "n", "reason")))
+
+
+def unanswered(scope: Scope) -> tuple[str, ...]:
+    """What a reader may look for and no answer of this model holds, in words."""
+    table = cohorts.join_answers(scope.cohort, given=scope.answers.given, model=scope.answers.model)
+    columns = {"malignant": "p_malignant", "severity_pct": "severity_pct"}
+    return tuple(TASKS[name].label for name in EXPECTED if table[columns[name]].isna().all())
+
+
+def answered_figures(scope: Scope) -> tuple[str, ...]:
+    """The metrics of groups that rest on something the scope's answers hold."""
+    table = rows(scope)
+    of_label = bool(len(summary.select_judged(table)))
+    return tuple(
+        name for name in names_at("groups") if (of_label if name in FIGURES["class"] else _is_known(table, name))
+    )
+
+
+def worst_offered(scope: Scope) -> tuple[str, ...]:
+    """The metrics of failures.worst_names that some case here has."""
+    table = rows(scope)
+    return tuple(name for name in failures.worst_names() if _is_known(table, name))
+
+
+def _is_known(table: pd.DataFrame, name: str) -> bool:
+    values = each(name, table)
+    return values is not None and not bool(np.isnan(values).all())
+
+
 def both_classes(scope: Scope) -> bool:
     """Whether there are malignant and benign cases; most of the page needs both."""
-    malignant, _, _ = labelled(scope)
+    malignant, _, _ = select_labelled(scope)
     return bool(malignant.any() and not malignant.all())
 
 
 @_kept(max_entries=64)
 def discrimination(scope: Scope) -> Discrimination:
     """ROC with band and area, precision and recall."""
-    malignant, p, who = labelled(scope)
+    malignant, p, who = select_labelled(scope)
     return Discrimination(
         tuple(roc.curve(malignant, p)),
         roc.band(malignant, p, who),
@@ -194,7 +238,7 @@ def discrimination(scope: Scope) -> Discrimination:
 @_kept(max_entries=32)
 def trust(scope: Scope) -> Trust:
     """Calibration and net benefit."""
-    malignant, p, who = labelled(scope)
+    malignant, p, who = select_labelled(scope)
     if not len(p):
         none = absent("no case has a label")
         return Trust((), none, None, none, none, none, None)
@@ -214,21 +258,21 @@ def trust(scope: Scope) -> Trust:
 @_kept(max_entries=256)
 def threshold(scope: Scope, rule: Rule) -> float | None:
     """The rule's threshold on the scope's cases; None where it needs both classes and one is missing."""
-    malignant, p, _ = labelled(scope)
+    malignant, p, _ = select_labelled(scope)
     return rule.threshold(malignant, p) if rule.name == "fixed" or both_classes(scope) else None
 
 
 @_kept(max_entries=256)
-def judged(scope: Scope, at: float) -> thresholds.Judged:
+def judge_threshold(scope: Scope, at: float) -> thresholds.Judged:
     """The confusion matrix and its shares at a threshold."""
-    malignant, p, who = labelled(scope)
-    return thresholds.judge(malignant, thresholds.called(p, at), who)
+    malignant, p, who = select_labelled(scope)
+    return thresholds.judge(malignant, thresholds.call_malignant(p, at), who)
 
 
 @_kept(max_entries=128)
 def held_out(scope: Scope, rule: Rule) -> tuple[thresholds.Judged, tuple[float, float]] | None:
     """A rule judged on patients it was not chosen on, and its thresholds' range; None with too few patients."""
-    malignant, p, who = labelled(scope)
+    malignant, p, who = select_labelled(scope)
     return thresholds.held_out(malignant, p, rule.threshold, who) if both_classes(scope) else None
 
 
@@ -240,7 +284,7 @@ def cell(scope: Scope, at: float, malignant: bool, positive: bool) -> tuple[str,
     return tuple(mine.sort_values("p_malignant", ascending=not positive)["case_id"])
 
 
-def compared(scope: Scope, other: Answers, at: float) -> Compared:
+def compare_answers(scope: Scope, other: Answers, at: float) -> Compared:
     """Other answers against the scope's on the same cases: DeLong's paired test, and McNemar's at a threshold."""
     malignant, p, q, who = _paired(scope, other)
     single = len(p) > 0 and not clusters(who, len(p))[1]
@@ -251,7 +295,8 @@ def compared(scope: Scope, other: Answers, at: float) -> Compared:
 @_kept(max_entries=64)
 def _paired(scope: Scope, other: Answers) -> tuple[Bools, Values, Values, np.ndarray]:
     both = rows(scope).merge(rows(scope.of(other))[["case_id", "p_malignant"]], on="case_id", suffixes=("", "_other"))
-    both = both[both["malignant"].notna()]
+    both = summary.select_judged(both)
+    both = both[both["p_malignant_other"].notna()]
     p, q = (both[name].to_numpy(dtype=np.float64) for name in ("p_malignant", "p_malignant_other"))
     return np.asarray(both["malignant"] == 1, dtype=bool), p, q, both["patient_id"].to_numpy()
 
@@ -274,11 +319,11 @@ def severity_agreement(scope: Scope) -> tuple[agreement.BlandAltman, Figure, Fig
 
 
 @_kept(max_entries=64)
-def map_figure(scope: Scope, column: str, malignant_only: bool) -> Figure:
-    """Mean of dice, iou or hd95_mm over the scope's cases that have it."""
+def map_figure(scope: Scope, name: str, malignant_only: bool) -> Figure:
+    """Mean of a metric of maps over the scope's cases that have it."""
     table = rows(scope)
-    kept = table[table[column].notna() & ((table["malignant"] == 1) | (not malignant_only))]
-    return mean(kept[column].to_numpy(dtype=np.float64), kept["patient_id"].to_numpy())
+    kept = table[table[name].notna() & ((table["malignant"] == 1) | (not malignant_only))]
+    return mean(kept[name].to_numpy(dtype=np.float64), kept["patient_id"].to_numpy())
 
 
 @_kept(max_entries=16)
@@ -288,7 +333,7 @@ def groups(scope: Scope) -> dict[str, dict[str, Bools]]:
 
 
 def by_group(scope: Scope, attribute: str | None, figure: str, at: float) -> dict[str, Figure]:
-    """A figure (of subgroups.FIGURES) in each group of an attribute; None = in each named slice of the cohort."""
+    """A metric in each group of an attribute; None = in each named slice of the cohort."""
     if attribute is not None:
         return _by_group(scope, attribute, figure, at)
     table = rows(scope)
@@ -305,9 +350,9 @@ def _by_group(scope: Scope, attribute: str, figure: str, at: float) -> dict[str,
 
 
 @_kept(max_entries=64)
-def whole(scope: Scope, figure: str, at: float) -> Figure:
-    """The figure over all cases of the scope, that a subgroup's is held against."""
-    return subgroups.FIGURES[figure](rows(scope), at)
+def whole_figure(scope: Scope, figure: str, at: float) -> Figure:
+    """The metric over all cases of the scope, that a subgroup's is held against."""
+    return metrics.figure(figure, rows(scope), threshold=at)
 
 
 def sure_and_wrong(scope: Scope, at: float) -> pd.DataFrame:
@@ -315,6 +360,6 @@ def sure_and_wrong(scope: Scope, at: float) -> pd.DataFrame:
     return failures.sure_and_wrong(rows(scope), threshold=at)
 
 
-def worst(scope: Scope, column: str) -> pd.DataFrame:
-    """The cases that are worst in dice, hd95_mm or severity_error, the worst first."""
-    return failures.worst(rows(scope), column)
+def worst(scope: Scope, name: str) -> pd.DataFrame:
+    """The cases that are worst in a metric of failures.worst_names, the worst first."""
+    return failures.worst(rows(scope), name)

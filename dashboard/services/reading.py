@@ -14,15 +14,18 @@ import numpy.typing as npt
 import pandas as pd
 import streamlit as st
 
+from cmssd_core.cases.modalities import MODALITIES, cut_patches
 from cmssd_core.config import settings
 from cmssd_core.report.display import SHOWN_FROM, lay_out
 from cmssd_core.slide.stain import Stain
 from cmssd_core.types import Case, FloatArray, InputError, Prediction, Slide, Truth, Volume
-from dashboard import selection, state
+from dashboard import permitted, selection, state
 from dashboard.services import cohort as cohorts
 from dashboard.services.case import Request, analyse
+from dashboard.services.fence import fence
 from dashboard.services.model import Progress, at_work, model
 from dashboard.viewers.layers import Colormap, Overlay, Patches, PatchLayer, Point
+from dashboard.views.mri import first_slice
 
 #: Facts of a cohort's row that the page's head shows: column -> label. The last three are a user's own columns.
 FACTS = {
@@ -30,7 +33,7 @@ FACTS = {
     "laterality": "laterality", "centre": "centre", "scanner": "scanner", "field_t": "field",
 }  # fmt: skip
 _UNITS = {"age_years": " years", "field_t": " T"}
-#: Overlay of a known answer -> field of Truth and colour. Destroyed cortex is a criterion: services/criteria.py.
+#: Overlay of a known answer -> mask of Truth and colour. Destroyed cortex is a criterion: services/criteria.py.
 TRUTHS: dict[str, tuple[str, Colormap]] = {
     "Known tumour": ("tumour", "pink"), "Known bone": ("bone", "cyan"), "Known lesion": ("lesion", "orange"),
 }  # fmt: skip
@@ -61,15 +64,27 @@ def row(of: selection.CaseRef) -> pd.Series[Any] | None:
 
 def facts(of: selection.CaseRef) -> dict[str, str]:
     """label -> what the cohort says of the patient, None-free: what it does not say is left out."""
-    there = row(of)
-    said: dict[str, str] = {}
+    present = row(of)
+    words: dict[str, str] = {}
     for column, label in FACTS.items():
-        value = None if there is None or column not in there.index else there[column]
+        value = None if present is None or column not in present.index else present[column]
         if value is None or pd.isna(value):
             continue
         number = isinstance(value, int | float)
-        said[label] = f"{value:g}{_UNITS.get(column, '')}" if number else str(value)
-    return said
+        words[label] = f"{value:g}{_UNITS.get(column, '')}" if number else str(value)
+    return words
+
+
+def unread(result: state.Result) -> tuple[str, ...]:
+    """The modalities that the case's row or its files have, and that the model in use does not read."""
+    present = row(ref(result))
+    named = set() if present is None else {str(column) for column in present.dropna().index}
+    read = model().spec
+    return tuple(
+        name
+        for name, each in MODALITIES.items()
+        if name not in read and (name in result.case.inputs or not named.isdisjoint(each.columns))
+    )
 
 
 def overlays(result: state.Result) -> list[Overlay]:
@@ -111,7 +126,7 @@ def truths(of: selection.CaseRef, like: Volume) -> list[Overlay]:
     known = None if of.cohort is None else _truth(str(of.cohort), of.case_id)
     made = []
     for name, (field, colour) in TRUTHS.items():
-        mask = None if known is None else getattr(known, field)
+        mask = None if known is None else known.masks.get(field)
         if mask is not None and mask.shape == like.voxels.shape[1:]:
             meaning = "From the cohort, not from the model."
             made.append(Overlay(name=name, values=mask, meaning=meaning, colormap=colour, opacity=0.4))
@@ -120,10 +135,12 @@ def truths(of: selection.CaseRef, like: Volume) -> list[Overlay]:
 
 @st.cache_resource(scope="session", max_entries=4, show_spinner="Reading the known answer")
 def _truth(cohort: str, case_id: str) -> Truth | None:
-    from cmssd_core.cohort import admit_row
+    from cmssd_core.cohort.table import admit_row
 
-    there = row(selection.CaseRef(Path(cohort), case_id))
-    return None if there is None else admit_row(there, Path(cohort).parent).truth
+    present = row(selection.CaseRef(Path(cohort), case_id))
+    if present is None:
+        return None
+    return admit_row(present, Path(cohort).parent, within=permitted.root(), fence=fence()).truth
 
 
 def patches(result: state.Result) -> Patches | None:
@@ -156,7 +173,7 @@ def layers(
     made = [PatchLayer(name="Attention", values=attention, meaning=meaning, limits=limits, opacity=0.4)]
     if alone is None or len(alone) != attention.size:
         return made
-    from cmssd_core.patchwise import doubt
+    from cmssd_core.inference.patchwise import doubt
 
     return [
         replace(made[0], shown=False),
@@ -172,6 +189,14 @@ def layers(
     ]  # fmt: skip
 
 
+def asks_patches() -> bool:
+    """Whether the model in use can be asked how malignant one patch is, and nothing else of the case."""
+    from cmssd_core.studies.conditions import can_answer
+
+    asked = model().model
+    return "malignant" in asked.tasks and can_answer(asked, ("he",))
+
+
 def alone(result: state.Result) -> FloatArray | None:
     """The model's probability for each patch by itself; None where it does not answer without the MRI."""
     return _alone(result.key, result.prediction.model_id, result.case)
@@ -179,7 +204,7 @@ def alone(result: state.Result) -> FloatArray | None:
 
 @st.cache_resource(scope="session", max_entries=8, show_spinner="Asking the model about each patch")
 def _alone(key: str, model_id: str, _case: Case) -> FloatArray | None:
-    from cmssd_core.patchwise import patchwise
+    from cmssd_core.inference.patchwise import patchwise
 
     chosen = model()
     if chosen.model_id != model_id:
@@ -190,10 +215,10 @@ def _alone(key: str, model_id: str, _case: Case) -> FloatArray | None:
 
 def site(case: Case) -> Point | None:
     """The biopsy site, RAS+ mm, where it lies inside the MRI; None = unregistered."""
-    from cmssd_core.cases import registered
+    from cmssd_core.cases.site import is_registered
 
     slide = case.inputs.get("he")
-    return slide.site_mm if isinstance(slide, Slide) and registered(case) else None
+    return slide.site_mm if isinstance(slide, Slide) and is_registered(case) else None
 
 
 def _places(case: Case, xy: npt.NDArray[np.int64]) -> npt.NDArray[np.float64] | None:
@@ -217,7 +242,7 @@ def _places(case: Case, xy: npt.NDArray[np.int64]) -> npt.NDArray[np.float64] | 
 
 
 def stain(result: state.Result) -> Stain | None:
-    """The slide's stain, fitted as the model's own preparation fits it; None where none can be."""
+    """The slide's stain, fitted as the model's own preparation fits it; None where none can be, or none is read."""
     slide = result.case.inputs.get("he")
     return _stain(result.key, slide) if isinstance(slide, Slide) else None
 
@@ -225,12 +250,11 @@ def stain(result: state.Result) -> Stain | None:
 @st.cache_resource(scope="session", max_entries=4, show_spinner=False)
 def _stain(key: str, _slide: Slide) -> Stain | None:
     from cmssd_core.slide import stain as stains
-    from cmssd_core.slide.patches import PatchSettings, bag
+    from cmssd_core.slide.patches import bag
 
     spec, chosen = model().spec, settings()
-    cut = PatchSettings(patch_px=spec.patch_px, mpp=spec.patch_mpp, max_patches=chosen.max_patches)
     try:
-        return stains.fit(bag(_slide, settings=cut)[0].patches)
+        return stains.fit(bag(_slide, settings=cut_patches(spec, chosen))[0].patches)
     except InputError:
         return None
 
@@ -253,19 +277,19 @@ def slice_of(volume: Volume, voxel: tuple[int, int, int]) -> int:
 
 
 def heart(result: state.Result) -> Point | None:
-    """Where to look first: the middle of the tumour on the slice that shows most of it; None without an MRI."""
-    from cmssd_core.report.display import MASK, most_tumour
+    """Where to look first: the middle of the tumour on the slice that shows most of it; None without a map."""
+    from cmssd_core.report.display import MASK
 
     volume, prediction = result.case.inputs.get("mri"), result.prediction
     if not isinstance(volume, Volume):
         return None
-    grid = prediction.maps.get("tumour")
-    if grid is None or not prediction.slices:
+    drawn = [prediction.maps[name] for name in ("tumour", "bone") if name in prediction.maps]
+    if not drawn:
         return None
-    index = most_tumour(prediction)
-    axis = lay_out(volume.affine, grid.shape).orientation.axes[0]
-    for name in ("tumour", "bone"):
-        plane = np.argwhere(np.moveaxis(prediction.maps[name], axis, 0)[index] >= MASK)
+    index = first_slice(volume, prediction)
+    axis = lay_out(volume.affine, volume.voxels.shape[1:]).orientation.axes[0]
+    for grid in drawn:
+        plane = np.argwhere(np.moveaxis(grid, axis, 0)[index] >= MASK)
         if len(plane):
             zyx = np.insert(plane.mean(axis=0), axis, index)
             x, y, z = volume.affine[:3, :3] @ zyx[::-1] + volume.affine[:3, 3]

@@ -17,13 +17,15 @@ from cmssd_core.reviews.agreement import Agreement
 from cmssd_core.reviews.store import Reviews, open_at
 from cmssd_core.reviews.table import as_csv
 from cmssd_core.types import Case, InputError, Prediction
-from dashboard import state
+from dashboard import permitted, state
+from dashboard.config import dashboard_settings
 from dashboard.selection import CaseRef
 from dashboard.services import cohort as cohorts
+from dashboard.services.fence import fence
 from dashboard.services.model import Progress, at_work, model
 
 if TYPE_CHECKING:
-    from cmssd_core.store import Store
+    from cmssd_core.machine.store import Store
 
 _MALIGNANT = "The lesion is a malignant bone tumour."
 
@@ -47,7 +49,7 @@ def _opened(place: str) -> Reviews:
 
 def reviews() -> Reviews:
     """The database of this installation, shared by all sessions. InputError where it cannot be used."""
-    return _opened(settings().reviews.get_secret_value())
+    return _opened(dashboard_settings().reviews.get_secret_value())
 
 
 def criteria(cohort: Path) -> Mapping[str, str]:
@@ -67,47 +69,53 @@ def queue(cohort: Path, reader: str) -> tuple[CaseRef, ...]:
     return tuple(CaseRef(cohort, name) for name in sorted(names, key=place))
 
 
-def case_of(ref: CaseRef) -> Case:
-    """The case's images and nothing else: neither masks nor the model's answer."""
+def case_of(ref: CaseRef, *, reads: tuple[str, ...] | None = None) -> Case:
+    """The case's images and nothing else: neither masks nor the model's answer.
+
+    reads: None = the images, under whose id readings are kept whatever the model in use reads besides.
+    """
     if ref.cohort is None:
         result = state.result()
         if result is None or result.case.id != ref.case_id:
             raise InputError("this case is no longer open in this session; open it on Analyse again")
         return result.case
-    there = cohorts.State.of(ref.cohort)
-    if there is None:
+    present = cohorts.State.of(ref.cohort)
+    if present is None:
         raise InputError("the cohort is not there any more; open another one")
-    return _case(there, ref.case_id)
+    return _case(present, ref.case_id, reads)
 
 
 @st.cache_resource(max_entries=4, show_spinner="Opening the case")
-def _case(there: cohorts.State, case_id: str) -> Case:
-    from cmssd_core import cohort
+def _case(present: cohorts.State, case_id: str, reads: tuple[str, ...] | None = None) -> Case:
+    from cmssd_core.cohort import table as cohort
 
-    path = Path(there.path)
+    path = Path(present.path)
     rows = cohorts.table(path)
     rows = rows[rows["case_id"] == case_id]
     if rows.empty:
         raise InputError("the cohort has no such case any more; choose another one")
-    return cohort.admit_row(rows.iloc[0], path.parent, masks=False)
+    return cohort.admit_row(
+        rows.iloc[0], path.parent, masks=False, reads=reads or cohort.READ_BY_ALL, within=permitted.root(),
+        fence=fence(),
+    )  # fmt: skip
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
-def _ids(there: cohorts.State) -> dict[str, str]:
+def _ids(present: cohorts.State) -> dict[str, str]:
     return {}  # row -> content id, filled as cases are looked up
 
 
-def _content_id(there: cohorts.State, case_id: str) -> str:
+def _content_id(present: cohorts.State, case_id: str) -> str:
     """The content hash under which readings of a case are kept; remembered on disk, since it takes reading files."""
-    from cmssd_core.store import StoreError, key, open_store
+    from cmssd_core.machine.store import StoreError, key, open_store
 
     store: Store = open_store(settings())
-    name = key(what="content id", table=there.path, time_ns=there.time_ns, row=case_id)
+    name = key(what="content id", table=present.path, time_ns=present.time_ns, row=case_id)
     with contextlib.suppress(StoreError):
         kept = store.get(name)
         if kept is not None:
             return str(kept.meta["case_id"])
-    found = _case(there, case_id).id
+    found = _case(present, case_id).id
     with contextlib.suppress(StoreError):
         store.put(name, arrays={}, meta={"case_id": found})
     return found
@@ -115,21 +123,21 @@ def _content_id(there: cohorts.State, case_id: str) -> str:
 
 def read_by(cohort: Path, listed: tuple[CaseRef, ...], reader: str, progress: Progress) -> tuple[bool, ...]:
     """Which of a cohort's cases this reader has read."""
-    mine, there = {one.case_id for one in reviews().readings() if one.reader == reader}, cohorts.State.of(cohort)
-    if not mine or there is None:
+    mine, present = {one.case_id for one in reviews().readings() if one.reader == reader}, cohorts.State.of(cohort)
+    if not mine or present is None:
         return (False,) * len(listed)
-    known = _ids(there)
+    known = _ids(present)
     for number, ref in enumerate(listed):
         if ref.case_id not in known:
             progress(number / len(listed), f"looking up case {number + 1} of {len(listed)}")
-            known[ref.case_id] = _content_id(there, ref.case_id)
+            known[ref.case_id] = _content_id(present, ref.case_id)
     return tuple(known[ref.case_id] in mine for ref in listed)
 
 
 def answer(case: Case, progress: Progress) -> Prediction:
     """What the model in use says of the case: asked only after the reading is kept."""
-    from cmssd_core import inference
-    from cmssd_core.store import open_store
+    from cmssd_core.inference import predict as inference
+    from cmssd_core.machine.store import open_store
 
     predictor, chosen = model(), settings()
     with at_work(predictor.model_id, progress):
@@ -147,15 +155,15 @@ def summary() -> Summary:
 def _summary(where: str, readings: int, verdicts: int, tiers: tuple[tuple[str, float], ...]) -> Summary:
     # Nothing kept is ever changed, so the numbers of rows are the state of the database.
     kept = reviews()
-    read, said = kept.readings()[:readings], kept.verdicts()[:verdicts]
+    read, words = kept.readings()[:readings], kept.verdicts()[:verdicts]
     blind = [one for one in read if one.blind]
     return Summary(
         readers=tuple(sorted({one.reader for one in read})),
         counted=len(blind),
         left_out=len(read) - len(blind),
-        verdicts=len(said),
+        verdicts=len(words),
         between=agreement.between_readers(read, tiers),
-        with_model=agreement.with_model(read, said, tiers),
+        with_model=agreement.with_model(read, words, tiers),
     )
 
 

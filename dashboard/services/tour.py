@@ -9,15 +9,17 @@ import pandas as pd
 import streamlit as st
 
 from cmssd_core.config import settings
-from cmssd_core.evaluation.metrics import Figure
+from cmssd_core.evaluation.figure import Figure
+from cmssd_core.tasks.table import TASKS
 from cmssd_core.types import Case, InputError, Prediction, Slide, Uint8Array, Volume
 from dashboard.services import cohort as cohorts
 from dashboard.services.model import at_work, model
-from dashboard.views.tour import Told
+from dashboard.views.tour import Record
 
 COHORT = Path(__file__).resolve().parents[2] / "data_samples" / "cohort.csv"
 #: data_samples/README.md says what is particular of them: signs on both images; no sign on the slide.
 WHOLE, MISSED = "synth-00000", "synth-00021"
+_TOLD = ("malignant", "tumour", "bone", "severity_pct")  # what the tour tells of
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +32,7 @@ class Patient:
     px_per_px: float
 
 
-def there() -> bool:
+def is_installed() -> bool:
     """Whether this installation has the demo cohort with its results."""
     return COHORT.is_file() and cohorts.predictions(COHORT) is not None
 
@@ -40,13 +42,13 @@ def names() -> dict[str, str]:
     return {str(case): f"patient {number + 1}" for number, case in enumerate(cohorts.table(COHORT)["case_id"])}
 
 
-def told() -> tuple[Told, ...]:
+def load_patients() -> tuple[Record, ...]:
     """Every demo patient: what is known and what the model said."""
     called = names()
-    by = {given: cohorts.joined(COHORT, given=given).set_index("case_id") for given in ("both", "mri", "he")}
+    by = {given: cohorts.join_answers(COHORT, given=given).set_index("case_id") for given in ("both", "mri", "he")}
     both = by["both"]
     return tuple(
-        Told(
+        Record(
             name=called[case],
             malignant=bool(both.loc[case, "malignant"]),
             p=_number(both, case, "p_malignant"),
@@ -77,15 +79,25 @@ def model_id() -> str:
 
 
 def patient(case_id: str) -> Patient:
-    """A demo patient with maps by the model in use. Shared by all sessions: synthetic, and read-only."""
+    """A demo patient with maps by the model in use. Shared by all sessions: synthetic, and read-only.
+
+    Raises InputError where the model does not answer what the tour tells of.
+    """
+    lacking = [TASKS[name].label for name in _TOLD if name not in model().model.tasks]
+    if lacking:
+        raise InputError(
+            f"the tour tells of {' and '.join(lacking)}, which the model in use does not answer; take it with the "
+            "weights that are shipped"
+        )
     return _patient(case_id, model().model_id)
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading the images; a few seconds, once")
 def _patient(case_id: str, model_id: str) -> Patient:
-    from cmssd_core import cohort, inference
+    from cmssd_core.cohort import table as cohort
+    from cmssd_core.inference import predict as inference
+    from cmssd_core.machine.store import open_store
     from cmssd_core.slide.read import thumbnail
-    from cmssd_core.store import open_store
 
     table = cohorts.table(COHORT)
     case = cohort.admit_row(table[table["case_id"] == case_id].iloc[0], COHORT.parent)

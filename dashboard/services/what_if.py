@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import streamlit as st
 
+from cmssd_core.cases.modalities import MODALITIES
 from cmssd_core.config import Settings, settings
 from cmssd_core.types import Case, InputError, PatchBag, Slide, Uint8Array, Volume
-from dashboard import state
+from dashboard import permitted, state
 from dashboard.selection import CaseRef
 from dashboard.services import cohort as cohorts
+from dashboard.services.fence import fence
 from dashboard.services.model import Progress, at_work, model
 
 if TYPE_CHECKING:
     from cmssd_core.explain.modality_shapley import ModalityShares
-    from cmssd_core.inference import Predictor
+    from cmssd_core.inference.predict import Predictor
     from cmssd_core.whatif.ask import Answer, Bench
     from cmssd_core.whatif.change import Change, Region
 
@@ -37,7 +39,7 @@ class Step:
     gate_mean: float | None
     gate_at_site: float | None
     severity_pct: float | None
-    p_malignant: float
+    p_malignant: float | None
 
 
 @dataclass
@@ -48,7 +50,7 @@ class _Desk:
 
 @st.cache_resource(scope="session", max_entries=2, show_spinner=False)
 def _desk(key: str, model_id: str, chosen: str, _case: Case, _predictor: Predictor, _settings: Settings) -> _Desk:
-    from cmssd_core.store import Store
+    from cmssd_core.machine.store import Store
     from cmssd_core.whatif.ask import Bench
 
     room = int(SHARE_OF_STORE * _settings.cache_limit_gb * 1e9)
@@ -60,7 +62,22 @@ def _of(result: state.Result) -> _Desk:
     chosen, predictor = settings(), model()
     if result.prediction.model_id != predictor.model_id:
         raise InputError("the case was read by another model than the one in use now; open it again to ask what-if")
-    return _desk(result.key, predictor.model_id, chosen.model_dump_json(), result.case, predictor, chosen)
+    # What the model does not read stays off the bench: a change of it could change nothing.
+    read = {name: value for name, value in result.case.inputs.items() if name in predictor.spec}
+    case = replace(result.case, inputs=read)
+    return _desk(result.key, predictor.model_id, chosen.model_dump_json(), case, predictor, chosen)
+
+
+def reads() -> tuple[str, ...]:
+    """The modalities that the model in use reads."""
+    return tuple(model().spec)
+
+
+def may_miss(case: Case, name: str) -> bool:
+    """Whether the model in use can answer a case from its other inputs, without this one."""
+    from cmssd_core.studies.conditions import can_answer
+
+    return can_answer(model().model, [each for each in case.inputs if each != name])
 
 
 def _kept(desk: _Desk, kind: str, key: Any, progress: Progress, make: Callable[[Bench], Made]) -> Made:
@@ -83,13 +100,13 @@ def donor(of: CaseRef | None) -> Case | None:
 
 @st.cache_resource(scope="session", max_entries=2, show_spinner=False)
 def _donor(path: str, case_id: str) -> Case:
-    from cmssd_core.cohort import admit_row
+    from cmssd_core.cohort.table import admit_row
 
     table = cohorts.table(Path(path))
     rows = table[table["case_id"] == case_id]
     if rows.empty:
         raise InputError(f"the cohort has no case {case_id}; choose another one")
-    return admit_row(rows.iloc[0], Path(path).parent, masks=False)
+    return admit_row(rows.iloc[0], Path(path).parent, masks=False, within=permitted.root(), fence=fence())
 
 
 def donors(cohort: Path | None, *, but: CaseRef, most: int = 2000) -> list[str]:
@@ -97,9 +114,8 @@ def donors(cohort: Path | None, *, but: CaseRef, most: int = 2000) -> list[str]:
     if cohort is None:
         return []
     table = cohorts.table(cohort)
-    if "slide" not in table.columns:
-        return []
-    names = table.loc[table["slide"].notna(), "case_id"].astype(str)
+    columns = [column for column in MODALITIES["he"].columns if column in table]
+    names = table.loc[table[columns].notna().any(axis=1), "case_id"].astype(str)
     return [name for name in names[:most] if CaseRef(cohort, name) != but]
 
 

@@ -86,8 +86,8 @@ def _node() -> tuple[Path, list[str]]:
 def _run(command: list[str], room: Path, environment: dict[str, str], failed: str) -> None:
     done = subprocess.run(command, cwd=room, env=environment, capture_output=True, text=True, encoding="utf-8")
     if done.returncode:
-        said = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-        raise BuildError(f"{failed} ({' | '.join(said[:4])[:400]}); check the network and try again")
+        words = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+        raise BuildError(f"{failed} ({' | '.join(words[:4])[:400]}); check the network and try again")
 
 
 def main() -> int:

@@ -18,8 +18,8 @@ UNBUILT = (
 
 def path(name: str) -> Path | None:
     """The script of a viewer; None where there is no such viewer or it is not built."""
-    there = FOLDER / f"{name}.js"
-    return there if name in NAMES and there.is_file() else None
+    present = FOLDER / f"{name}.js"
+    return present if name in NAMES and present.is_file() else None
 
 
 def ready() -> bool:
@@ -29,18 +29,20 @@ def ready() -> bool:
 
 def loader(name: str) -> str:
     """The few lines of JavaScript that a component is registered with: they fetch the script by its content's name."""
-    there = path(name)
-    assert there is not None, f"{name} is not built"
-    return _LOADER.replace("ADDRESS", f"/viewers/{name}.js?v={_version(there, there.stat().st_mtime_ns)}")
+    present = path(name)
+    assert present is not None, f"{name} is not built"
+    return _LOADER.replace("ADDRESS", f"viewers/{name}.js?v={_version(present, present.stat().st_mtime_ns)}")
 
 
 @lru_cache(maxsize=8)
-def _version(there: Path, _mtime_ns: int) -> str:
-    return hashlib.sha256(there.read_bytes()).hexdigest()[:16]
+def _version(present: Path, _mtime_ns: int) -> str:
+    return hashlib.sha256(present.read_bytes()).hexdigest()[:16]
 
 
 _LOADER = """export default async function (component) {
-  const viewer = await import(location.origin + "ADDRESS");
+  // The page's own script tells where the program is served: a proxy may have put a path in front.
+  const page = document.querySelector('script[type="module"][src*="static/js/"]');
+  const viewer = await import(new URL("../../ADDRESS", page.src).href);
   return viewer.default(component);
 }
 """

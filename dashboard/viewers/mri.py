@@ -11,6 +11,7 @@ import streamlit as st
 
 from cmssd_core.report.display import contrast_index, window
 from cmssd_core.types import FloatArray, InputError, Volume
+from cmssd_core.volume.contrasts import CONTRASTS, HU
 from dashboard import holdings
 from dashboard.holdings import HeldVolume
 from dashboard.viewers import bundle, plain
@@ -18,12 +19,10 @@ from dashboard.viewers.layers import Overlay, Point, VolumeClick, colours, refus
 
 __all__ = ["Overlay", "VolumeClick", "viewer"]
 
-#: Hounsfield units are the same on every scanner, so CT has windows with names.
-_CT_WINDOWS = (
-    ("bone 2500/480", -770.0, 1730.0),
-    ("soft tissue 400/40", -160.0, 240.0),
-    ("lung 1500/-600", -1350.0, 150.0),
-)
+#: Hounsfield units are the same on every scanner, so what is measured in them has windows with names.
+_UNIT_WINDOWS = {
+    HU: (("bone 2500/480", -770.0, 1730.0), ("soft tissue 400/40", -160.0, 240.0), ("lung 1500/-600", -1350.0, 150.0)),
+}
 #: name -> lower and upper percentile; MRI has no units.
 _MRI_WINDOWS = (
     ("standard, 2–98 %", 2.0, 98.0), ("whole range", 0.0, 100.0), ("high contrast", 15.0, 90.0),
@@ -130,14 +129,15 @@ _known_windows: dict[str, list[dict[str, Any]]] = {}
 def _windows(content: str, voxels: FloatArray, name: str) -> list[dict[str, Any]]:
     """Five grey windows of one contrast, for the keys 1 to 5; found once while the program runs."""
     if content not in _known_windows:
+        unit_windows = _UNIT_WINDOWS.get(CONTRASTS[name].unit, ())
         low, high = window(voxels)
         named: list[tuple[str, float, float]] = [("standard, 2–98 %", low, high)]
         finite = voxels[np.isfinite(voxels)]
         sample = finite[:: max(1, finite.size // 500_000)]
-        for words, lower, upper in _MRI_WINDOWS[1 : 2 if name == "ct" else None]:
+        for words, lower, upper in _MRI_WINDOWS[1 : 2 if unit_windows else None]:
             ends = (finite.min(), finite.max()) if (lower, upper) == (0, 100) else np.percentile(sample, (lower, upper))
             named.append((words, float(ends[0]), float(max(ends[1], ends[0] + 1e-6))))
-        named += _CT_WINDOWS if name == "ct" else ()
+        named += unit_windows
         if len(_known_windows) > 256:
             _known_windows.clear()
         _known_windows[content] = [{"name": words, "low": low, "high": high} for words, low, high in named]
@@ -158,13 +158,13 @@ def _site(volume: Volume, site_mm: Point) -> Overlay:
     )
 
 
-def _click(volume: Volume, said: Mapping[str, Any] | None) -> VolumeClick | None:
+def _click(volume: Volume, words: Mapping[str, Any] | None) -> VolumeClick | None:
     """What the browser said, as a noun; the value is read here, from the volume itself."""
-    if not said or len(said.get("mm") or ()) != 3 or said.get("contrast") not in volume.contrasts:
+    if not words or len(words.get("mm") or ()) != 3 or words.get("contrast") not in volume.contrasts:
         return None
-    mm = np.array([float(v) for v in said["mm"]])
+    mm = np.array([float(v) for v in words["mm"]])
     exact = np.linalg.solve(volume.affine[:3, :3], mm - volume.affine[:3, 3])
     x, y, z = (round(float(v)) for v in exact)
     inside = all(0 <= v < n for v, n in zip((z, y, x), volume.voxels.shape[1:], strict=True))
-    value = float(volume.voxels[contrast_index(volume, said["contrast"]), z, y, x]) if inside else None
-    return VolumeClick((x, y, z), (float(mm[0]), float(mm[1]), float(mm[2])), value, said["contrast"])
+    value = float(volume.voxels[contrast_index(volume, words["contrast"]), z, y, x]) if inside else None
+    return VolumeClick((x, y, z), (float(mm[0]), float(mm[1]), float(mm[2])), value, words["contrast"])

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import streamlit as st
 
-from cmssd_core.report.display import coloured, contrast_index, lay_out, window
+from cmssd_core.report.display import colour_values, contrast_index, lay_out, window
 from cmssd_core.slide.pixels import thumbnail
 from cmssd_core.types import Slide, Uint8Array, Volume
+from cmssd_core.volume.contrasts import contrast_label
 from dashboard.viewers import bundle
 from dashboard.viewers.layers import Overlay, Patches, PatchLayer, Point, colours
 
@@ -30,13 +31,13 @@ def volume(shown: Volume, overlays: Sequence[Overlay], *, key: str, contrast: st
     picture = np.repeat((np.clip((grey - low) / (high - low), 0, 1) * 255)[..., None], 3, axis=-1)
     for overlay in (each for each in overlays if each.shown):
         plane = layout.slice_of(overlay.values.astype(np.float32), index)
-        over, there = _painted(overlay, plane)
-        picture = np.where(there[..., None], (1 - overlay.opacity) * picture + overlay.opacity * over, picture)
+        over, present = _painted(overlay, plane)
+        picture = np.where(present[..., None], (1 - overlay.opacity) * picture + overlay.opacity * over, picture)
     left, right, top, bottom = layout.letters
     st.image(
         _stretched(picture.astype(np.uint8), layout.row_mm, layout.col_mm),
-        caption=f"{contrast.upper()}, slice {index + 1} of {layout.count}; left is {left}, right {right}, top {top}, "
-        f"bottom {bottom}. {'; '.join(each.name for each in overlays if each.shown)}",
+        caption=f"{contrast_label(contrast)}, slice {index + 1} of {layout.count}; left is {left}, right {right}, "
+        f"top {top}, bottom {bottom}. {'; '.join(each.name for each in overlays if each.shown)}",
         width="stretch",
     )
 
@@ -64,7 +65,7 @@ def _painted(layer: Overlay | PatchLayer, values: np.ndarray) -> tuple[Uint8Arra
     hidden = layer.shown_from if isinstance(layer, Overlay) else 0.0
     positive, negative = colours(layer.colormap, signed=layer.signed)
     if negative is None and len(positive) > 1:
-        return coloured(values, layer.colormap, limits=(low, high)), values >= max(hidden, low)
+        return colour_values(values, layer.colormap, limits=(low, high)), values >= max(hidden, low)
     tables = [np.array(positive), np.array(negative or positive)]
     share = np.clip(np.abs(values) / max(high, 1e-12), 0, 1)
     places = [np.round(share * (len(table) - 1)).astype(int) for table in tables]

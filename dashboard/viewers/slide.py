@@ -124,13 +124,13 @@ def _outlines(holding: holdings.Holding, each: Outlines) -> dict[str, Any]:
     }
 
 
-def _click(patches: Patches | None, said: Mapping[str, Any] | None) -> PatchClick | None:
-    if not said or said.get("x") is None or said.get("y") is None:
+def _click(patches: Patches | None, words: Mapping[str, Any] | None) -> PatchClick | None:
+    if not words or words.get("x") is None or words.get("y") is None:
         return None
-    index = said.get("patch")
+    index = words.get("patch")
     known = patches is not None and isinstance(index, int) and 0 <= index < len(patches.xy)
     places = patches.places_mm if patches is not None and known else None
     mm = None if places is None or index is None else tuple(float(v) for v in places[index])
     return PatchClick(
-        (float(said["x"]), float(said["y"])), index if known else None, None if mm is None else (mm[0], mm[1], mm[2])
+        (float(words["x"]), float(words["y"])), index if known else None, None if mm is None else (mm[0], mm[1], mm[2])
     )

@@ -9,17 +9,17 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from openslide import AbstractSlide
+from openslide import AbstractSlide, OpenSlideError
 from openslide.deepzoom import DeepZoomGenerator
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from cmssd_core.slide.pixels import OpenedSlide, open_source, thumbnail
+from cmssd_core.slide.pixels import UNREADABLE, UnreadablePlaceError, open_source, thumbnail
 from cmssd_core.slide.stain import Stain, normalise
 from cmssd_core.types import Slide
 
@@ -30,6 +30,8 @@ _DEEPEST_PX = 2048 * 2048
 _OVERVIEW_PX = 4096
 
 FileKey = tuple[str, int, int]
+#: A slide small, and its level-0 px per overview px.
+Overview = tuple[Image.Image, float]
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,14 @@ class _Open:
     source: AbstractSlide
     zoom: DeepZoomGenerator
     users: int = 0
-    overview: tuple[Image.Image, float] | None = None  # with level-0 px per overview px
+    failed: bool = False
+    overview: Overview | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+def _opened(source: AbstractSlide, overview: Overview | None) -> _Open:
+    zoom = DeepZoomGenerator(source, TILE_PX, OVERLAP_PX, limit_bounds=False)
+    return _Open(source, zoom, overview=overview)
 
 
 class Handles:
@@ -56,6 +64,7 @@ class Handles:
     def __init__(self, most: int = 16) -> None:
         self._most = most
         self._open: OrderedDict[FileKey, _Open] = OrderedDict()
+        self._overviews: dict[FileKey, Overview] = {}  # of dropped slides, for who opens them next
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -68,8 +77,7 @@ class Handles:
         with self._lock:
             one = self._open.get(key)
             if one is None:
-                source = open_source(path)
-                one = _Open(source, DeepZoomGenerator(source, TILE_PX, OVERLAP_PX, limit_bounds=False))
+                one = _opened(open_source(path), self._overviews.pop(key, None))
                 self._open[key] = one
             self._open.move_to_end(key)
             one.users += 1
@@ -78,13 +86,30 @@ class Handles:
         finally:
             with self._lock:
                 one.users -= 1
+                if one.failed and not one.users:
+                    one.source.close()
                 self._close_idle()
+
+    def drop(self, one: _Open) -> None:
+        """Takes a failed slide out of the pool; it is closed once nobody reads it, and the next lease opens anew."""
+        with self._lock:
+            if one.failed:
+                return
+            for key in [key for key, other in self._open.items() if other is one]:
+                del self._open[key]
+                if one.overview is not None:
+                    self._overviews[key] = one.overview
+            one.failed = True
+            if not one.users:
+                one.source.close()
 
     def forget(self, path: Path) -> None:
         """Closes a file that is idle."""
         with self._lock:
             for key in [key for key, one in self._open.items() if key[0] == str(path) and not one.users]:
                 self._open.pop(key).source.close()
+            for key in [key for key in self._overviews if key[0] == str(path)]:
+                del self._overviews[key]
 
     def _close_idle(self) -> None:
         for key in [key for key, one in self._open.items() if not one.users]:
@@ -129,8 +154,8 @@ HANDLES, CACHE = Handles(), TileCache()
 
 def file_key(path: Path) -> FileKey:
     """A file's identity while the program runs: another file under the same name is another slide."""
-    told = path.stat()
-    return str(path), told.st_mtime_ns, told.st_size
+    summary = path.stat()
+    return str(path), summary.st_mtime_ns, summary.st_size
 
 
 def forget(path: Path) -> None:
@@ -158,24 +183,49 @@ def tile(
     """One tile as JPEG, None where the pyramid has no such tile. level 0 = one pixel, as Deep Zoom counts.
 
     stain: the slide's own; with it the tile is redrawn in the reference's colours.
-    Raises InputError where the file cannot be opened, OpenSlideError where it cannot be decoded there.
+    A tile that cannot be decoded is a hatched grey one. Raises InputError where the file cannot be opened.
     """
     painted = None if stain is None else (*stain.vectors.ravel().tolist(), *stain.max_concentration.tolist())
     key = (*file_key(slide.path), painted, level, column, row)
     known = cache.get(key)
     if known is not None:
         return known
-    with handles.leased(slide.path) as opened:
-        columns_rows = opened.zoom.level_tiles[level] if 0 <= level < opened.zoom.level_count else (0, 0)
-        if not (0 <= column < columns_rows[0] and 0 <= row < columns_rows[1]):
-            return None
-        picture = _cut(slide, opened, level, column, row)
+    try:
+        with handles.leased(slide.path) as opened:
+            columns_rows = opened.zoom.level_tiles[level] if 0 <= level < opened.zoom.level_count else (0, 0)
+            if not (0 <= column < columns_rows[0] and 0 <= row < columns_rows[1]):
+                return None
+            size = opened.zoom.get_tile_dimensions(level, (column, row))
+            picture = _cut(slide, opened, level, column, row)
+    except (OpenSlideError, UnreadablePlaceError):
+        handles.drop(opened)
+        # A request beside this one may have spoilt that handle: what one of its own cannot read cannot be read.
+        with closing(open_source(slide.path)) as alone:
+            picture = _try_to_cut(slide, _opened(alone, opened.overview), level, column, row)
+    if picture is None:
+        picture, stain = _hatched(size), None
     if stain is not None:
         picture = Image.fromarray(normalise(np.asarray(picture), source=stain))
     out = BytesIO()
     picture.save(out, "JPEG", quality=QUALITY, subsampling=0)
     cache.put(key, out.getvalue())
     return out.getvalue()
+
+
+def _try_to_cut(slide: Slide, opened: _Open, level: int, column: int, row: int) -> Image.Image | None:
+    try:
+        return _cut(slide, opened, level, column, row)
+    except (OpenSlideError, UnreadablePlaceError):
+        return None
+
+
+def _hatched(size: tuple[int, int]) -> Image.Image:
+    """What stands for a tile that cannot be decoded: no stain has these colours, and no glass these lines."""
+    picture = Image.new("RGB", size, UNREADABLE)
+    draw = ImageDraw.Draw(picture)
+    for x in range(-size[1], size[0], 16):
+        draw.line((x, size[1], x + size[1], 0), fill=(90, 90, 90), width=2)
+    return picture
 
 
 def _cut(slide: Slide, opened: _Open, level: int, column: int, row: int) -> Image.Image:
@@ -189,7 +239,8 @@ def _cut(slide: Slide, opened: _Open, level: int, column: int, row: int) -> Imag
         return picture
     with opened.lock:
         if opened.overview is None:
-            pixels, scale = thumbnail(OpenedSlide(slide, opened.source), max_px=_OVERVIEW_PX)
+            # From a handle of its own: thumbnail replaces one that fails.
+            pixels, scale = thumbnail(slide, max_px=_OVERVIEW_PX)
             opened.overview = Image.fromarray(pixels), scale
     overview, scale = opened.overview
     left, top = (column * TILE_PX - OVERLAP_PX * (column > 0)), (row * TILE_PX - OVERLAP_PX * (row > 0))

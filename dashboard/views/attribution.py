@@ -42,11 +42,11 @@ def contributions(shares: Sequence[Share], unit: str) -> go.Figure:
 
 def words(share: Share, unit: str) -> str:
     """A share with its doubt: "+1.20 logit (0.80 to 1.60), n = 16"."""
-    said = f"{share.value:+.2f} {unit}"
+    text = f"{share.value:+.2f} {unit}"
     if share.low is not None and share.high is not None:
-        said += f" ({share.low:+.2f} to {share.high:+.2f})"
-    said = said.replace("-", "−")
-    return said if share.n is None else f"{said}, n = {share.n}"
+        text += f" ({share.low:+.2f} to {share.high:+.2f})"
+    text = text.replace("-", "−")
+    return text if share.n is None else f"{text}, n = {share.n}"
 
 
 def contributions_alt(shares: Sequence[Share], unit: str) -> str:

@@ -41,8 +41,8 @@ def reliability(bins: Sequence[Bin]) -> go.Figure:
 
 def reliability_alt(bins: Sequence[Bin]) -> str:
     """The table in words."""
-    told = [f"p about {b.mean_p:.2f}: {b.malignant.value or 0:.2f} of {b.malignant.n}" for b in bins]
-    return "Share of malignant cases by the probability given: " + "; ".join(told)
+    summary = [f"p about {b.mean_p:.2f}: {b.malignant.value or 0:.2f} of {b.malignant.n}" for b in bins]
+    return "Share of malignant cases by the probability given: " + "; ".join(summary)
 
 
 def decision(curve: Curve, *, at: float | None = None) -> go.Figure:
@@ -73,5 +73,5 @@ def decision_alt(curve: Curve) -> str:
         t for t, model, everyone in zip(curve.thresholds, curve.model, curve.treat_all, strict=True)
         if model > max(everyone, 0.0) + 1e-9
     ]  # fmt: skip
-    told = f"between thresholds {min(better):.2f} and {max(better):.2f}" if better else "at no threshold"
-    return f"Decision curve of {curve.n} cases: acting on the model gains more than on all or on none {told}"
+    summary = f"between thresholds {min(better):.2f} and {max(better):.2f}" if better else "at no threshold"
+    return f"Decision curve of {curve.n} cases: acting on the model gains more than on all or on none {summary}"

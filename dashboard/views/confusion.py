@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
-from cmssd_core.evaluation.metrics import Figure
+from cmssd_core.evaluation.figure import Figure
 from cmssd_core.evaluation.thresholds import Judged
 from dashboard.views.charts import chart
-from dashboard.views.told import number
+from dashboard.views.wording import number
 
 #: Cell -> (truly malignant, called malignant, its name).
 CELLS = {
@@ -53,7 +53,9 @@ def matrix(found: Judged, *, chosen: str | None = None) -> go.Figure:
 
 def matrix_alt(found: Judged) -> str:
     """The four counts in words."""
-    return "Confusion matrix: " + ", ".join(f"{getattr(found, name)} {told}" for name, (_, _, told) in CELLS.items())
+    return "Confusion matrix: " + ", ".join(
+        f"{getattr(found, name)} {summary}" for name, (_, _, summary) in CELLS.items()
+    )
 
 
 def _share(figure: Figure, *, whole: bool) -> str:
@@ -64,5 +66,5 @@ def _share(figure: Figure, *, whole: bool) -> str:
         (figure.value, figure.low, figure.high) if whole else (1 - figure.value, 1 - figure.high, 1 - figure.low)
     )
     digits = 1 if figure.n >= 200 else 0
-    told = [number(each, digits, percent=True) for each in (value, low, high)]
-    return f"{told[0]} % of {figure.n:,}<br>({told[1]} to {told[2]} %)"
+    summary = [number(each, digits, percent=True) for each in (value, low, high)]
+    return f"{summary[0]} % of {figure.n:,}<br>({summary[1]} to {summary[2]} %)"

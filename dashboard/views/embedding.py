@@ -58,17 +58,17 @@ def by_number(
 ) -> go.Figure:
     """Points coloured by a number, low dark to high bright; those that lack it are grey crosses."""
     figure = _frame(axes, tall_px, showlegend=False)
-    there = np.isfinite(values)
-    _add(figure, points, ~there, "not known", GREY, "x-thin-open")
-    if there.any():
+    present = np.isfinite(values)
+    _add(figure, points, ~present, "not known", GREY, "x-thin-open")
+    if present.any():
         table = lut("viridis")
         steps = [[n / 15, "rgb({},{},{})".format(*table[round(n * 17)])] for n in range(16)]
         marker = {
-            "color": values[there], "colorscale": steps, "showscale": True,
+            "color": values[present], "colorscale": steps, "showscale": True,
             "colorbar": {"title": {"text": title, "side": "right"}, "thickness": 12, "outlinewidth": 0,
                          "tickfont": {"size": 13}},
         }  # fmt: skip
-        _add(figure, points, there, title, None, "circle", marker)
+        _add(figure, points, present, title, None, "circle", marker)
     return figure
 
 
@@ -109,7 +109,7 @@ def _add(
 
 
 def _frame(axes: tuple[str, str], tall_px: int, *, showlegend: bool) -> go.Figure:
-    told = {
+    summary = {
         name: {"title": {"text": words, "font": {"size": 14}}, "tickfont": {"size": 13}, "zeroline": False}
         for name, words in zip(("xaxis", "yaxis"), axes, strict=True)
     }
@@ -118,6 +118,6 @@ def _frame(axes: tuple[str, str], tall_px: int, *, showlegend: bool) -> go.Figur
             "height": tall_px, "margin": {"l": 8, "r": 8, "t": 30, "b": 8}, "font": {"size": 14},
             "dragmode": "select", "showlegend": showlegend, "hoverlabel": {"font": {"size": 14}}, "uirevision": "plane",
             "legend": {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top", "font": {"size": 14}},
-            **told,
+            **summary,
         }
     )  # fmt: skip

@@ -29,9 +29,9 @@ def distribution(values: Values, label: Label, *, title: str, top: float | None 
     """How many cases have which value, by truth; a bar's customdata is the number of its bin from 0."""
     figure = chart(x=title, y="cases", tall_px=330)
     edges = edges_of(values, top=top)
-    said = [f"{low:.3g} to {high:.3g}" for low, high in pairwise(edges)]
+    words = [f"{low:.3g} to {high:.3g}" for low, high in pairwise(edges)]
     if (values > edges[-1]).any():
-        said[-1] = f"{edges[-2]:.3g} and more, up to {values.max():.3g}"
+        words[-1] = f"{edges[-2]:.3g} and more, up to {values.max():.3g}"
     for name, kind, colour, _ in (*KINDS, ("label unknown", np.nan, GUIDE, "")):
         mine = values[np.isnan(label) if np.isnan(kind) else label == kind]
         if not len(mine):
@@ -40,7 +40,7 @@ def distribution(values: Values, label: Label, *, title: str, top: float | None 
         figure.add_bar(
             x=(edges[:-1] + edges[1:]) / 2, y=counts, name=f"{name} ({len(mine):,})", marker={"color": colour},
             width=np.diff(edges) * 0.94, customdata=np.arange(BINS),
-            hovertext=said,
+            hovertext=words,
             hovertemplate=f"{name}: %{{y}} cases<br>%{{hovertext}}<extra></extra>",
         )  # fmt: skip
     figure.update_layout(barmode="stack")
@@ -66,7 +66,7 @@ def bland_altman(found: Values, truth: Values, label: Label, ids: Sequence[str],
     figure = chart(x="mean of found and true severity, %", y="found − true, points", tall_px=420)
     right = float(max(10.0, ((found + truth) / 2).max(initial=0))) * 1.05
     figure.update_layout(margin={"r": 120})
-    for figure_of, said, anchor in (
+    for figure_of, words, anchor in (
         (limits.lower, "−1.96 SD", "top"), (limits.bias, "bias", "middle"), (limits.upper, "+1.96 SD", "bottom")
     ):  # fmt: skip
         if figure_of.value is None:
@@ -76,7 +76,7 @@ def bland_altman(found: Values, truth: Values, label: Label, ids: Sequence[str],
         figure.add_hline(y=figure_of.value, line={"color": GUIDE, "width": 1.5, "dash": "dot"}, layer="below")
         figure.add_annotation(
             x=1.01, xref="x domain", y=figure_of.value, xanchor="left", yanchor=anchor, showarrow=False,
-            text=f"{said} {figure_of.value:+.1f}".replace("-", "−"), font={"size": 13},
+            text=f"{words} {figure_of.value:+.1f}".replace("-", "−"), font={"size": 13},
         )  # fmt: skip
     hover = "mean %{x:.1f} %<br>difference %{y:+.1f} points"
     _points(figure, (found + truth) / 2, found - truth, label, ids, hover)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import plotly.graph_objects as go
 
-from cmssd_core.evaluation.metrics import Figure
+from cmssd_core.evaluation.figure import Figure
 from dashboard.views.charts import COLOURS, GUIDE, chart
-from dashboard.views.told import words
+from dashboard.views.wording import words
 
 
 def forest(groups: Mapping[str, Figure], whole: Figure, *, title: str, unit: bool) -> go.Figure:

@@ -9,9 +9,11 @@ import numpy as np
 import plotly.graph_objects as go
 from PIL import Image
 
-from cmssd_core.report.display import coloured
-from cmssd_core.types import Prediction, Uint8Array
+from cmssd_core.report.display import colour_values
+from cmssd_core.types import FloatArray, Prediction, Uint8Array
 from dashboard.views import frame
+
+PLAIN = "#7a8594"  # edge of a patch that bears no value
 
 
 def patch_grid(
@@ -38,7 +40,7 @@ def patch_grid(
         sizing="stretch",
         layer="below",
     )
-    if prediction.patch_attention is not None and prediction.patch_xy is not None and prediction.patch_attention.size:
+    if prediction.patch_xy is not None and len(prediction.patch_xy):
         _add_patches(figure, prediction, mpp or 1.0, opacity)
     if mpp is not None:
         frame.add_scale(figure, width=width, height=height, unit="µm")
@@ -47,36 +49,44 @@ def patch_grid(
 
 def slide_alt(prediction: Prediction) -> str:
     """What the patch grid shows, for those who cannot see it."""
-    attention = prediction.patch_attention
-    if attention is None or not attention.size:
+    attention, count = prediction.patch_attention, 0 if prediction.patch_xy is None else len(prediction.patch_xy)
+    if not count:
         return "The H&E slide; no patch was read from it"
-    return f"The H&E slide with {attention.size} patches; attention from {attention.min():.3g} to {attention.max():.3g}"
+    if attention is None:
+        return f"The H&E slide with {count} patches"
+    return f"The H&E slide with {count} patches; attention from {attention.min():.3g} to {attention.max():.3g}"
 
 
 def _add_patches(figure: go.Figure, prediction: Prediction, mpp: float, opacity: float) -> None:
     attention, edge = prediction.patch_attention, (prediction.patch_size_px or 0.0) * mpp
-    assert attention is not None
     assert prediction.patch_xy is not None
-    corners, top = prediction.patch_xy * mpp, float(attention.max()) or 1.0
-    shapes = []
-    for (x, y), fill in zip(corners, coloured(attention, "viridis", limits=(0.0, top)), strict=True):
-        rgb = ",".join(str(int(v)) for v in fill)
-        shapes.append(
-            {
-                "type": "rect", "x0": x, "x1": x + edge, "y0": y, "y1": y + edge, "layer": "above",
-                "fillcolor": f"rgba({rgb},{opacity})", "line": {"color": f"rgb({rgb})", "width": 2},
-            }
-        )  # fmt: skip
-    axis = frame.colour_axis("patch attention", "viridis", top=top)
-    figure.update_layout(shapes=shapes, hovermode="closest", hoverdistance=200, coloraxis=axis)
+    corners = prediction.patch_xy * mpp
+    fills = [None] * len(corners) if attention is None else _colours(attention)
+    shapes = [
+        {
+            "type": "rect", "x0": x, "x1": x + edge, "y0": y, "y1": y + edge, "layer": "above",
+            "fillcolor": "rgba(0,0,0,0)" if rgb is None else f"rgba({rgb},{opacity})",
+            "line": {"color": PLAIN if rgb is None else f"rgb({rgb})", "width": 2},
+        }
+        for (x, y), rgb in zip(corners, fills, strict=True)
+    ]  # fmt: skip
+    figure.update_layout(shapes=shapes, hovermode="closest", hoverdistance=200)
+    marker: dict[str, object] = {"size": 3, "opacity": 0.01}
+    words = "%{text}"
+    if attention is not None:
+        top = float(attention.max()) or 1.0
+        figure.update_layout(coloraxis=frame.colour_axis("patch attention", "viridis", top=top))
+        marker |= {"color": np.asarray(attention), "coloraxis": "coloraxis"}
+        words += "<br>attention %{customdata:.4f}"
     figure.add_scatter(
         x=corners[:, 0] + edge / 2, y=corners[:, 1] + edge / 2, mode="markers", customdata=attention,
-        text=[f"patch {n + 1}" for n in range(len(attention))],
-        hovertemplate="%{text}<br>attention %{customdata:.4f}<extra></extra>",
-        marker={
-            "size": 3, "opacity": 0.01, "color": np.asarray(attention), "coloraxis": "coloraxis",
-        },
+        text=[f"patch {n + 1}" for n in range(len(corners))], hovertemplate=f"{words}<extra></extra>", marker=marker,
     )  # fmt: skip
+
+
+def _colours(attention: FloatArray) -> list[str]:
+    top = float(attention.max()) or 1.0
+    return [",".join(str(int(v)) for v in fill) for fill in colour_values(attention, "viridis", limits=(0.0, top))]
 
 
 def _embedded(picture: Uint8Array) -> str:

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
+from cmssd_core.cases.modalities import describe_given
 from cmssd_core.report.display import lay_out
 from cmssd_core.types import BoolArray, Prediction, Volume
+from cmssd_core.volume.contrasts import contrast_label
 from dashboard.views import charts, mri
 
 TRUTH = "#e69f00"
 
 
 @dataclass(frozen=True)
-class Told:
+class Record:
     """What is known of one demo patient and what the model said; None = not there. name: of the tour alone."""
 
     name: str
@@ -34,7 +36,7 @@ def bare_slice(volume: Volume, prediction: Prediction, *, index: int, contrast: 
     """An MRI slice and nothing over it."""
     figure = mri.tumour_slice(volume, prediction, index=index, contrast=contrast, opacity=0.0, tall_px=tall_px)
     figure.data = figure.data[:1]
-    figure.data[0].hovertemplate = f"{contrast.upper()} %{{z:.4g}}<extra></extra>"
+    figure.data[0].hovertemplate = f"{contrast_label(contrast)} %{{z:.4g}}<extra></extra>"
     return figure
 
 
@@ -53,10 +55,10 @@ def missed_slice(
     return figure
 
 
-def severities(told: Sequence[Told], *, marked: str) -> go.Figure:
+def severities(summary: Sequence[Record], *, marked: str) -> go.Figure:
     """Severity with its interval against the known one; the marked patient stands out."""
     figure = charts.chart(x="known severity, %", y="severity from the model, %", tall_px=460, legend=False)
-    shown = [t for t in told if t.severity is not None and t.severity_true is not None]
+    shown = [t for t in summary if t.severity is not None and t.severity_true is not None]
     charts.guide(figure, (0, 100), (0, 100))
     for mine, size, colour in ((False, 11, charts.COLOURS[0]), (True, 17, charts.COLOURS[1])):
         some = [t for t in shown if (t.name == marked) is mine]
@@ -75,12 +77,12 @@ def severities(told: Sequence[Told], *, marked: str) -> go.Figure:
     return figure
 
 
-def probabilities(told: Sequence[Told]) -> go.Figure:
+def probabilities(summary: Sequence[Record]) -> go.Figure:
     """Each patient's probability of malignancy in two rows: known malignant, known benign."""
     figure = charts.chart(x="probability of malignancy", y="", tall_px=340, legend=False)
     rows = ((True, "malignant", charts.MALIGNANT, "diamond"), (False, "benign", charts.BENIGN, "circle"))
     for malignant, name, colour, symbol in rows:
-        some = sorted((t for t in told if t.malignant is malignant and t.p is not None), key=lambda t: t.p or 0.0)
+        some = sorted((t for t in summary if t.malignant is malignant and t.p is not None), key=lambda t: t.p or 0.0)
         lift = [0.16 * (n % 3 - 1) for n in range(len(some))]  # so that neighbours do not hide each other
         figure.add_scatter(
             x=[t.p for t in some], y=[(1.0 if malignant else 0.0) + up for up in lift], mode="markers",
@@ -94,16 +96,17 @@ def probabilities(told: Sequence[Told]) -> go.Figure:
     return figure
 
 
-def alone(told: Sequence[Told]) -> go.Figure:
+def alone(summary: Sequence[Record]) -> go.Figure:
     """The probability of each malignant patient that has both inputs: from the MRI alone, the slide alone, both."""
-    some = complete(told)
+    some = complete(summary)
     figure = charts.chart(x="probability of malignancy", y="", tall_px=130 + 46 * len(some))
     names = [t.name for t in some]
     for t in some:
         ends = [p for p in (t.p, t.p_mri, t.p_slide) if p is not None]
         charts.guide(figure, (min(ends), max(ends)), (t.name, t.name))
     kinds = (
-        ("MRI alone", "p_mri", charts.COLOURS[0], "square"), ("slide alone", "p_slide", charts.COLOURS[1], "diamond"),
+        (describe_given("mri"), "p_mri", charts.COLOURS[0], "square"),
+        (describe_given("he"), "p_slide", charts.COLOURS[1], "diamond"),
         ("both", "p", charts.COLOURS[2], "circle"),
     )  # fmt: skip
     for label, field, colour, symbol in kinds:
@@ -119,12 +122,12 @@ def alone(told: Sequence[Told]) -> go.Figure:
     return figure
 
 
-def complete(told: Sequence[Told]) -> list[Told]:
+def complete(summary: Sequence[Record]) -> list[Record]:
     """The malignant patients of whom both inputs, and so all three answers, are there."""
-    return [t for t in told if t.malignant and t.p is not None and t.p_mri is not None and t.p_slide is not None]
+    return [t for t in summary if t.malignant and t.p is not None and t.p_mri is not None and t.p_slide is not None]
 
 
-def alone_alt(told: Sequence[Told]) -> str:
+def alone_alt(summary: Sequence[Record]) -> str:
     """Every patient in words."""
-    said = "; ".join(f"{t.name} {t.p_mri:.2f}, {t.p_slide:.2f}, {t.p:.2f}" for t in complete(told))
-    return f"Probability of malignancy from the MRI alone, the slide alone and both: {said}"
+    words = "; ".join(f"{t.name} {t.p_mri:.2f}, {t.p_slide:.2f}, {t.p:.2f}" for t in complete(summary))
+    return f"Probability of malignancy from the MRI alone, the slide alone and both: {words}"

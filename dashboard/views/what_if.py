@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 from PIL import Image
 
+from cmssd_core.cases.modalities import MODALITIES
 from cmssd_core.report.display import contrast_index, lay_out, window
 from cmssd_core.types import FloatArray, Uint8Array, Volume
 from dashboard.views import charts, frame
@@ -17,7 +18,7 @@ SIGNED = ("#2166ac", "#4393c3", "#92c5de", "#d1e5f0", "#fddbc7", "#f4a582", "#d6
 HIDDEN_BELOW = 0.02  # a smaller difference lets the MRI show
 LEAST_LIMIT = 0.1
 SHOWN = 4  # patches in a montage
-LABELS = {"mri": "MRI", "he": "H&E slide"}
+LABELS = {name: each.label for name, each in MODALITIES.items()}
 
 
 def limit_of(delta: FloatArray) -> float:
@@ -99,8 +100,8 @@ def levels(steps: Sequence[tuple[float, float | None]], name: str, more: Sequenc
 
 def levels_alt(steps: Sequence[tuple[float, float | None]], name: str) -> str:
     """The figures by level in words."""
-    said = ", ".join(f"{'none' if value is None else f'{value:.3f}'} at {level:g}" for level, value in steps)
-    return f"{name} by level: {said}"
+    words = ", ".join(f"{'none' if value is None else f'{value:.3f}'} at {level:g}" for level, value in steps)
+    return f"{name} by level: {words}"
 
 
 def share_bars(before: Mapping[str, float], after: Mapping[str, float] | None, *, tall_px: int = 260) -> go.Figure:
@@ -128,9 +129,9 @@ def share_bars(before: Mapping[str, float], after: Mapping[str, float] | None, *
 
 def shares_alt(before: Mapping[str, float], after: Mapping[str, float] | None) -> str:
     """The shares in words."""
-    told = ", ".join(f"{LABELS[name]} {value:+.2f}" for name, value in before.items())
+    summary = ", ".join(f"{LABELS[name]} {value:+.2f}" for name, value in before.items())
     now = "" if after is None else "; changed: " + ", ".join(f"{LABELS[n]} {v:+.2f}" for n, v in after.items())
-    return f"Shapley values in logits, original: {told}{now}"
+    return f"Shapley values in logits, original: {summary}{now}"
 
 
 def montage(patches: Uint8Array, *, most: int = SHOWN, edge_px: int = 128) -> Image.Image:

@@ -1,6 +1,6 @@
 // The MRI viewer: NiiVue in three planes and 3-D; mounted by dashboard/viewers/mri.py.
 import { DRAG_MODE, MULTIPLANAR_TYPE, NVImage, Niivue, SHOW_RENDER } from "@niivue/niivue";
-import { LINK, element, keys, number, pressed, root, rows, states } from "./panel.js";
+import { HOME, LINK, element, keys, number, pressed, root, rows, states } from "./panel.js";
 
 const mounted = new WeakMap();
 // One image a layer: layers of equal content have one address, but each its own look.
@@ -126,7 +126,7 @@ class View {
   async image(layer, file) {
     const key = keyOf(layer);
     if (!this.images.has(key)) {
-      const wanted = NVImage.loadFromUrl({ url: location.origin + layer.url, name: `${file}.nii` });
+      const wanted = NVImage.loadFromUrl({ url: HOME + layer.url, name: `${file}.nii` });
       this.images.set(key, wanted);
       wanted.catch(() => this.images.delete(key));
     }

@@ -1,6 +1,9 @@
 // What both viewers share: elements, numbers, rows of layers with opacity and range, and the word between viewers.
 import css from "./viewer.css";
 
+// Where the program is served: this very script lies at <home>/viewers/<name>.js, and a proxy may have put a path in front.
+export const HOME = new URL("..", import.meta.url).href.replace(/\/$/, "");
+
 export function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {

@@ -1,6 +1,6 @@
 // The slide viewer: OpenSeadragon over Deep Zoom tiles, layers over patches; mounted by dashboard/viewers/slide.py.
 import OpenSeadragon from "openseadragon";
-import { colour, coloured, element, keys, number, pressed, root, rows, states, tell } from "./panel.js";
+import { HOME, colour, coloured, element, keys, number, pressed, root, rows, states, tell } from "./panel.js";
 
 const mounted = new WeakMap();
 
@@ -73,7 +73,7 @@ class View {
       crossOriginPolicy: false,
       tileSources: {
         width, height, tileSize: tile, tileOverlap: overlap, minLevel: 0, maxLevel: levels - 1,
-        getTileUrl: (level, x, y) => `${location.origin}${tiles}/${level}/${x}_${y}.jpg`,
+        getTileUrl: (level, x, y) => `${HOME}${tiles}/${level}/${x}_${y}.jpg`,
       },
       showNavigationControl: false,
       showNavigator: this.panes.length === 0,
@@ -226,7 +226,7 @@ class View {
     this.shapes ??= new Map();
     await Promise.all(this.data.outlines.map(async ({ url }) => {
       if (this.shapes.has(url)) return;
-      const answer = await fetch(location.origin + url);
+      const answer = await fetch(HOME + url);
       if (answer.ok) this.shapes.set(url, (await answer.json()).features.filter((each) => each.geometry));
     }));
   }
