@@ -34,6 +34,7 @@ SHARED = {
     "report": "draws nouns, and every noun is drawn for the room that makes it",
     "inference.tile_head": "answers from weights, as the rest of inference does; studies only scores it",
     "profile.prepare": "a row of the table of modalities",
+    "volume.read": "a row of the table of modalities",
     "tables": "the door of any table, whoever reads one first",
     "tasks.scoring": "what a task's answer is worth, beside what it is",
 }

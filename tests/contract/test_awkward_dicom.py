@@ -357,7 +357,7 @@ def jpeg(rows, columns, samples=1, bits=16, kind=0xF7):
         (JPEGLSLossless, jpeg(36, 40)[:-70] + jpeg(60000, 60000)[2:], "damaged or cut short|say"),
         (JPEGLSLossless, b"\xff\xd8\xff", "damaged or cut short"),
         (RLELossless, (16).to_bytes(4, "little") + b"\xff" * 4096, "do not fit the size"),
-        (RLELossless, b"\2\0\0\0\x40\0\0\0\x50\0\0\0" + bytes(52) + b"\x81\0" * 100_000, "do not fit the size"),
+        (RLELossless, b"\2\0\0\0\x40\0\0\0\x50\0\0\0" + bytes(52) + b"\x81\0" * 100_000, "bytes, the image is 2880"),
     ],
 )  # fmt: skip
 def test_a_codestream_of_another_size_is_never_decoded(tmp_path, monkeypatch, syntax, stream, sentence):
