@@ -106,15 +106,14 @@ def test_a_run_killed_at_any_moment_resumes_bit_exact(finished: Path, cohort: Pa
     (tmp_path / "config.json").write_text(recipe.text_of(TINY_RUN), encoding="utf-8")
     command = [sys.executable, "-m", "cmssd_core.cli", "train", str(cohort), "--config", str(tmp_path / "config.json")]
     command += ["--size", "compact", "--out", str(tmp_path / "run")]
-    environment = {"PATH": "/usr/bin:/bin"}
-    running = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    running = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not (tmp_path / "run" / CHECKPOINT).exists() and time.monotonic() < deadline and running.poll() is None:
         time.sleep(0.02)
     running.send_signal(signal.SIGKILL)
     running.wait()
     assert (tmp_path / "run" / CHECKPOINT).exists()
-    subprocess.run([*command, "--resume"], env=environment, check=True, capture_output=True)
+    subprocess.run([*command, "--resume"], check=True, capture_output=True)
     expected, found = tensors(finished), tensors(tmp_path / "run")
     assert expected.keys() == found.keys()
     for name in expected:

@@ -33,6 +33,7 @@ class Frame:
     position, orientation: LPS mm as DICOM gives them; spacing_mm: (between rows, between columns); None = not said.
     pet: what the unit of a PET is made from, None for other modalities.
     apart: what may tell pictures at one place from each other (echo, b-value, time, ...).
+    instance: its number within the series, None in a file of several frames.
     tabled: whether a table, which is not applied, says what the stored values mean.
     padding: the stored values that stand for no picture, least and greatest. private: whether the header says that
     names are burned into the picture or a face can be seen in it, in words.
@@ -55,6 +56,7 @@ class Frame:
     pet: PetHeader | None
     apart: dict[str, Any]
     number: int
+    instance: int | None
     enhanced_by_agent: bool
     padding: tuple[int, int] | None
     private: tuple[str, ...]
@@ -162,6 +164,7 @@ def _frame(path: Path, index: int, head: Header, own: Header | None, shared: Hea
             "trigger": str(head.get("TriggerTime") or ""),
         },
         number=int(_number(head.get("SeriesNumber")) or 0),
+        instance=None if own is not None else _whole(head.get("InstanceNumber")),
         enhanced_by_agent=bool(head.get("ContrastBolusAgent")),
         padding=_padding(head),
         private=tuple(words for key, words in _PRIVATE.items() if str(head.get(key) or "").strip().upper() == "YES"),
@@ -250,6 +253,11 @@ def _number(value: Any) -> float | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return number if np.isfinite(number) else None
+
+
+def _whole(value: Any) -> int | None:
+    number = _number(value)
+    return None if number is None else int(number)
 
 
 def _numbers(value: Any, count: int) -> list[float] | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cmssd_core.types import InputError
 from cmssd_core.volume.contrast import classify
@@ -16,6 +17,8 @@ from cmssd_core.volume.dicom.frames import Frame
 from cmssd_core.volume.dicom.places import SAME_MM, along, crowded, in_order, placed
 from cmssd_core.volume.origin import of_one_examination
 
+#: A study has no more views of one look; what has, as a rotating projection, is no examination in slices.
+_MOST_VIEWS = 256
 #: From so many series of one picture each on, they are one series whose maker gave each picture a number of its own.
 _SINGLES = 3
 
@@ -82,10 +85,15 @@ def _alike(frames: Sequence[Frame], *, key: Any) -> list[list[Frame]]:
     for frame in frames:
         homes = keyed.setdefault(key(frame), [])
         home = next((members for members in homes if _fits(members[0], frame)), None)
-        if home is None:
+        if home is not None:
+            home.append(frame)
+        elif len(homes) < _MOST_VIEWS:
             homes.append([frame])
         else:
-            home.append(frame)
+            raise InputError(
+                f"'{frame.path.name}' belongs to pictures in more than {_MOST_VIEWS} directions, which stand on no "
+                "common grid; give series of parallel slices"
+            )
     return [members for homes in keyed.values() for members in homes]
 
 
@@ -101,7 +109,8 @@ def _fits(one: Frame, other: Frame) -> bool:
 def _close(one: Any, other: Any, *, atol: float = 0.0, rtol: float = 0.0) -> bool:
     if one is None or other is None:
         return one is other
-    return bool(np.allclose(one, other, atol=atol, rtol=rtol))
+    pairs = zip(np.atleast_1d(one).tolist(), np.atleast_1d(other).tolist(), strict=True)
+    return all(abs(a - b) <= atol + rtol * abs(b) for a, b in pairs)
 
 
 def _by_look(groups: list[list[Frame]]) -> list[list[list[Frame]]]:
@@ -142,10 +151,11 @@ def _unique(frames: list[Frame], *, limit_mb: int) -> list[Frame]:
         else:
             home.append(frame)
     kept: list[Frame] = []
+    read: dict[Path, npt.NDArray[Any]] = {}
     for cluster in clusters:
         pictures: dict[str, Frame] = {}
         for frame in sorted(cluster, key=lambda frame: (frame.uid, frame.index)):
-            pictures.setdefault(_picture(frame, limit_mb) if len(cluster) > 1 else "", frame)
+            pictures.setdefault(_picture(frame, read, limit_mb) if len(cluster) > 1 else "", frame)
         kept.extend(pictures.values())
     return kept
 
@@ -156,18 +166,21 @@ def _at_one_place(one: Frame, other: Frame) -> bool:
     return bool(np.abs(one.position - other.position).max() < SAME_MM) and one.apart == other.apart
 
 
-def _picture(frame: Frame, limit_mb: int) -> str:
-    """What tells a picture from another: its values; itself alone where they cannot be read."""
+def _picture(frame: Frame, read: dict[Path, npt.NDArray[Any]], limit_mb: int) -> str:
+    """What tells a picture from another: its values; itself alone where they cannot be read. read: the last file."""
     from cmssd_core.volume.dicom.pixels import read_stored  # brings pydicom, which an image file need not wait for
 
     itself = f"{frame.path}#{frame.index}"
     if frame.shape[0] * frame.shape[1] * 4 > limit_mb << 20:
         return itself
-    try:
-        values = read_stored(Path(frame.path), limit_mb=limit_mb)[frame.index]
-    except InputError:
-        return itself
-    rescaled = (values.astype(np.float64) * frame.slope + frame.intercept).tobytes()
+    if frame.path not in read:
+        try:
+            stored = read_stored(frame.path, limit_mb=limit_mb)
+        except InputError:
+            return itself
+        read.clear()
+        read[frame.path] = stored
+    rescaled = (read[frame.path][frame.index].astype(np.float64) * frame.slope + frame.intercept).tobytes()
     return hashlib.sha256(rescaled).hexdigest()
 
 

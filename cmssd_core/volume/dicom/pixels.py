@@ -41,6 +41,8 @@ def read_stored(path: Path, *, limit_mb: int) -> npt.NDArray[Any]:
             if syntax.is_encapsulated:
                 check(opened, name=path.name, limit_mb=limit_mb)
             expected = (int(opened.get("NumberOfFrames") or 1), int(opened.Rows), int(opened.Columns))
+            if not syntax.is_encapsulated:
+                _not_too_many(opened, expected, name=path.name)
             own = not syntax.is_encapsulated or syntax == RLELossless
             decoded = _with_pydicom(opened) if own else _with_gdcm(opened)
         except InputError:
@@ -50,6 +52,17 @@ def read_stored(path: Path, *, limit_mb: int) -> npt.NDArray[Any]:
     if decoded.size != np.prod(expected):
         raise InputError(f"the pixels of '{path.name}' do not fill the size its header says; export it again")
     return decoded.reshape(expected)
+
+
+def _not_too_many(opened: Any, shape: tuple[int, int, int], *, name: str) -> None:
+    """Raises InputError where plain pixels hold a row more than their header says and not padding of zeros alone."""
+    row = shape[2] * int(opened.get("SamplesPerPixel") or 1) * max(1, int(opened.BitsAllocated) // 8)
+    claimed = shape[0] * shape[1] * row
+    if len(opened.PixelData) >= claimed + row and any(opened.PixelData[claimed:]):
+        raise InputError(
+            f"the pixels of '{name}' are {len(opened.PixelData)} bytes, but its header says {shape[0]} x {shape[1]} x "
+            f"{shape[2]}, which are {claimed}; export it again"
+        )
 
 
 def _syntax(opened: Any) -> Any:

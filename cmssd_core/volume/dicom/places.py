@@ -86,6 +86,7 @@ def grid(frames: Sequence[Frame], *, name: str, where: str) -> Grid:
         what = f"slice distances vary by up to {uneven:.2f} mm; the mean of {step:.2f} mm is used"
         findings.append(Finding("warning", what, where))
     findings.extend(_thinned(first, step, where=where))
+    findings.extend(_skipped(frames, step, where=where))
     return Grid(positions[0], normal, step, slots, tuple(findings))
 
 
@@ -141,6 +142,20 @@ def _thinned(first: Frame, step_mm: float, *, where: str) -> tuple[Finding, ...]
     if not said or any(abs(abs(each) - step_mm) <= 0.1 * step_mm for each in (said, said + thick)):
         return ()
     what = f"the header says slices {abs(said):.2f} mm apart, their places say {step_mm:.2f} mm, which is used"
+    return (Finding("warning", what, where),)
+
+
+def _skipped(frames: Sequence[Frame], step_mm: float, *, where: str) -> tuple[Finding, ...]:
+    """A remark where slices stand as far apart as every second (third, ...) of a closed series would."""
+    thick = frames[0].thickness_mm or 0.0
+    times = round(step_mm / thick) if thick > 0 else 1
+    if times < 2 or abs(step_mm - times * thick) > 0.05 * step_mm:
+        return ()
+    what = f"slices are {thick:g} mm thick and {step_mm:g} mm apart: the tissue between them was not seen"
+    counted = [frame.instance for frame in frames if frame.instance is not None]
+    if len(counted) == len(frames) and set(np.abs(np.diff(counted)).tolist()) == {times}:
+        what += f", and they are numbered in steps of {times}: the files between them may be lost"
+        return (Finding("severe", what, where),)
     return (Finding("warning", what, where),)
 
 

@@ -116,7 +116,9 @@ def _one_examination(series: Sequence[Series], *, name: str) -> None:
 
 def _best(rivals: list[Series], contrast: str, *, name: str) -> tuple[Series, tuple[Finding, ...]]:
     """The rival that shows the contrast best, and a finding on the others."""
-    best = min(rivals, key=lambda series: _rank(series, rivals, contrast))
+    most = max(len(series.frames) for series in rivals)
+    nearest = min(_off_echo(series, contrast) for series in rivals)
+    best = min(rivals, key=lambda series: _rank(series, contrast, most=most, nearest=nearest))
     if len(rivals) == 1:
         return best, ()
     if len(best.frames) == 1 and CONTRASTS[contrast].dicom == MR:
@@ -131,14 +133,14 @@ def _best(rivals: list[Series], contrast: str, *, name: str) -> tuple[Series, tu
     return best, (Finding("warning", what, f"mri {contrast}"),)
 
 
-def _rank(series: Series, rivals: list[Series], contrast: str) -> tuple[float | str | bool, ...]:
-    """The smaller the better; nothing in it hangs on how files are called."""
+def _rank(series: Series, contrast: str, *, most: int, nearest: float) -> tuple[float | str | bool, ...]:
+    """The smaller the better; nothing in it hangs on how files are called. most: slices of the longest rival;
+    nearest: how far the best echo of all is off."""
     first = series.frames[0]
-    most = max(len(each.frames) for each in rivals)
     return (
         len(series.frames) < _SHORT * most,
         dixon(first.seen) == "water",
-        _off_echo(series, contrast) > min(_off_echo(each, contrast) for each in rivals) + math.log(_SAME_ECHO),
+        _off_echo(series, contrast) > nearest + math.log(_SAME_ECHO),
         -len(series.frames),
         first.enhanced_by_agent,
         first.number,

@@ -139,6 +139,9 @@ def _remarks(series: Series, *, where: str) -> tuple[Finding, ...]:
         Finding("severe", f"the header says that {words}; look before the images are shared", where)
         for words in dict.fromkeys(words for frame in series.frames for words in frame.private)
     ]
+    if len({frame.frame_of_reference for frame in series.frames} - {None}) > 1:
+        what = "slices of one series name different frames of reference: the patient may have moved between them"
+        notes.append(Finding("severe", what, where))
     if series.joined > 1:
         what = f"{series.joined} series by their identifiers agree in all else and were joined into one"
         notes.append(Finding("warning", what, where))

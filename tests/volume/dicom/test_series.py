@@ -464,3 +464,64 @@ def test_packed_pixels_that_are_longer_than_any_codec_makes_them_are_refused(tmp
     ds.save_as(tmp_path / "1.dcm", enforce_file_format=True)
     with pytest.raises(InputError, match=r"the packed pixels of '1\.dcm' are \d+ bytes, the image is 198"):
         read(contrasts={"t1": tmp_path / "1.dcm"})
+
+
+def spaced(folder, *, step_mm, numbers, **fields):
+    for i, number in enumerate(numbers):
+        save(slice_of(pixels(1)[0], number=number, position=(0, 0, step_mm * i), **fields), folder / f"{i}.dcm")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("step_mm", "numbers", "levels"),
+    [
+        (4.0, range(1, 13), []),
+        (4.8, range(1, 13), []),
+        (4.8, range(1, 25, 2), []),  # two echoes that take turns
+        (8.0, range(1, 25, 2), ["severe"]),
+        (12.0, range(1, 37, 3), ["severe"]),
+        (8.0, range(25, 1, -2), ["severe"]),
+        (8.0, range(1, 13), ["warning"]),
+        (8.0, [1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 22], ["warning"]),
+    ],
+)
+def test_slices_lost_at_even_distances_are_remarked(tmp_path, step_mm, numbers, levels):
+    findings = read(spaced(tmp_path / "s", step_mm=step_mm, numbers=numbers)).findings
+    told = [finding for finding in findings if "not seen" in finding.what]
+    assert [finding.level for finding in told] == levels
+    assert all(f"4 mm thick and {step_mm:g} mm apart" in finding.what for finding in told)
+
+
+def test_pictures_in_hundreds_of_directions_are_refused_soon(tmp_path):
+    angles = np.linspace(0, np.pi, 1000)
+    files = tmp_path / "s"
+    for i, angle in enumerate(angles):
+        turned = (np.cos(angle), np.sin(angle), 0, 0, 0, 1)
+        save(slice_of(pixels(1)[0], number=i, orientation=turned), files / f"{i}.dcm")
+    with pytest.raises(InputError, match="more than 256 directions"):
+        read(files)
+
+
+def test_two_frames_of_reference_in_one_series_are_severe(tmp_path):
+    for i in range(8):
+        save(
+            slice_of(pixels(1)[0], number=i, position=(0, 0, 4.0 * i), FrameOfReferenceUID=f"1.2.{9 + i // 4}"),
+            tmp_path / "s" / f"{i}.dcm",
+        )
+    told = [finding for finding in read(tmp_path / "s").findings if "frames of reference" in finding.what]
+    assert [finding.level for finding in told] == ["severe"]
+
+
+@pytest.mark.parametrize(
+    ("more", "sound"), [(b"\7" * 2, True), (b"\7" * 20, True), (bytes(100), True), (b"\7" * 22, False)]
+)
+def test_pixels_beyond_the_size_the_header_says_are_refused_but_for_padding(tmp_path, more, sound):
+    for i, image in enumerate(pixels(3)):
+        ds = slice_of(image, number=i, position=(0, 0, 4.0 * i))
+        ds.PixelData = image.astype("<u2").tobytes() + more
+        save(ds, tmp_path / "s" / f"{i}.dcm")
+    if sound:
+        read(tmp_path / "s")
+    else:
+        with pytest.raises(InputError, match="bytes, but its header says 1 x 9 x 11, which are 198"):
+            read(tmp_path / "s")
